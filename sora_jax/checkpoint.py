@@ -1,0 +1,186 @@
+"""What is kept of a run: training checkpoints (orbax) and frozen models (safetensors beside JSON).
+
+A run's folder holds `checkpoints/<step>/` with the items
+
+    experiment  the JSON form of the experiment that trained it
+    params      the parameters, float32
+    ema         their exponential moving average, which sampling uses
+    moments     the state of the optimiser and the counters of the loop
+    data        the position of the data
+
+and one folder for every frozen model that the run depends on, such as `autoencoder/`, which holds
+`weights.safetensors` and `model.json`. The JSON is written last in both forms, so that a folder
+that has it is whole. Local paths and gs:// alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import safetensors.numpy
+from etils import epath
+from flax import traverse_util
+
+from sora_jax import config
+
+CHECKPOINTS = "checkpoints"
+MODEL = "model.json"
+WEIGHTS = "weights.safetensors"
+
+
+class CheckpointError(Exception):
+    """A checkpoint is missing, damaged or of another experiment; the message names its path."""
+
+
+class Checkpoints:
+    """The training checkpoints of one run: asynchronous, atomic, the newest `keep` kept.
+
+    `folder` is the run's folder.
+    """
+
+    def __init__(self, folder: epath.PathLike, *, keep: int = 3):
+        self.folder = epath.Path(folder) / CHECKPOINTS
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+        )
+
+    def latest(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, *, trees: Mapping[str, Any], records: Mapping[str, Any]) -> None:
+        """Starts to write checkpoint `step` (finished in the background; see `wait`)."""
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items |= {name: ocp.args.JsonSave(record) for name, record in records.items()}
+        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def restore(self, step: int, *, trees: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the arrays of checkpoint `step`, placed as the abstract `trees` say.
+
+        Raises CheckpointError where a file of it is missing or damaged.
+        """
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:
+            raise damaged(self.folder / str(step), error) from error
+        return {name: restored[name] for name in trees}
+
+    def record(self, step: int, name: str) -> Any:
+        """Returns the JSON item `name` of checkpoint `step`."""
+        return read_record(self.folder / str(step), name)
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the folder."""
+        self._manager.close()
+
+
+def damaged(path: epath.Path, error: Exception) -> CheckpointError:
+    """The error for a checkpoint that cannot be read."""
+    first = str(error).strip().split("\n")[0][:300]
+    return CheckpointError(
+        f"checkpoint {path} cannot be read ({type(error).__name__}: {first}); it is damaged or was "
+        "not copied whole: remove its folder to go on from the one before"
+    )
+
+
+def read_record(step_folder: epath.Path, name: str) -> Any:
+    """Returns the JSON item `name` of the checkpoint in `step_folder`."""
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return reader.restore(step_folder / name)
+    except Exception as error:
+        raise damaged(step_folder, error) from error
+
+
+def newest(folder: epath.PathLike) -> epath.Path:
+    """Returns the folder of the newest whole checkpoint of a run (or `folder`, if it is one).
+
+    Raises CheckpointError where there is none.
+    """
+    path = epath.Path(folder)
+    if (path / "experiment").exists():
+        return path
+    steps = path / CHECKPOINTS
+    if not steps.exists():
+        raise CheckpointError(
+            f"{path} holds no checkpoints/ folder: it is no run of sora-jax train"
+        )
+    whole = [
+        child
+        for child in steps.iterdir()
+        if child.name.isdigit() and (child / "experiment").exists()
+    ]
+    if not whole:
+        raise CheckpointError(f"{steps} holds no finished checkpoint yet")
+    return max(whole, key=lambda child: int(child.name))
+
+
+def read_params(step_folder: epath.Path, abstract: Any, *, item: str = "ema") -> Any:
+    """Returns the parameters `item` of one checkpoint, and nothing else of it.
+
+    `abstract` is a tree of `jax.ShapeDtypeStruct` (with shardings, where several devices share
+    the parameters). Raises CheckpointError if the tree or a shape differs, or a file is damaged.
+    """
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            return reader.restore(step_folder / item, target=abstract)
+    except Exception as error:
+        raise damaged(step_folder, error) from error
+
+
+def write_frozen(folder: epath.PathLike, model: Any, params: Any) -> None:
+    """Writes `model` (a value that `config.to_json` takes) and its parameters into `folder`."""
+    path = epath.Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
+    arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+    (path / WEIGHTS).write_bytes(safetensors.numpy.save(arrays))
+    (path / MODEL).write_text(json.dumps(config.to_json(model), indent=1))
+
+
+def read_frozen(folder: epath.PathLike) -> tuple[Any, Any]:
+    """Returns (model, parameters) that `write_frozen` wrote.
+
+    Raises CheckpointError where the folder is incomplete or damaged.
+    """
+    path = epath.Path(folder)
+    try:
+        model = config.from_json(json.loads((path / MODEL).read_text()))
+        flat = safetensors.numpy.load((path / WEIGHTS).read_bytes())
+    except config.ConfigError as error:
+        raise CheckpointError(f"{path / MODEL}: {error}") from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} holds no whole frozen model ({MODEL} and {WEIGHTS}): {error}"
+        ) from error
+    return model, traverse_util.unflatten_dict(flat, sep="/")
+
+
+def copy_frozen(source: epath.PathLike, target: epath.PathLike) -> None:
+    """Copies a frozen model, the JSON last; does nothing where `target` has it already."""
+    source, target = epath.Path(source), epath.Path(target)
+    if (target / MODEL).exists():
+        return
+    if not (source / MODEL).exists():
+        raise CheckpointError(f"{source} holds no frozen model ({MODEL} is missing)")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, MODEL):
+        (target / name).write_bytes((source / name).read_bytes())
+
+
+def nonfinite(params: Any) -> list[str]:
+    """Names of the parameters that hold a NaN or an infinity."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    return [name for name, array in flat.items() if not bool(np.isfinite(np.asarray(array)).all())]

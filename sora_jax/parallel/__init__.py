@@ -1,0 +1,1 @@
+"""Which part of which array lies on which device."""

@@ -1,0 +1,114 @@
+"""The device mesh, and the sharding of every array of a run on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.linen import spmd
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from sora_jax.parallel.rules import Rules
+
+
+class MeshError(ValueError):
+    """A mesh does not fit the devices, or a batch the mesh."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mesh:
+    """How many devices lie along each axis; one axis may be -1, for all that are left."""
+
+    data: int = -1
+    fsdp: int = 1
+    sequence: int = 1
+    tensor: int = 1
+    devices: int | None = None
+    """Use the first so many devices only, to measure scaling; None uses all."""
+    rules: Rules = Rules()
+
+    def build(self) -> jax.sharding.Mesh:
+        """Returns the mesh over the devices; raises MeshError if they do not fit."""
+        devices = jax.devices()[: self.devices]
+        sizes = {axis: getattr(self, axis) for axis in ("data", "fsdp", "sequence", "tensor")}
+        known = math.prod(size for size in sizes.values() if size > 0)
+        free = [axis for axis, size in sizes.items() if size == -1]
+        if len(free) > 1 or len(devices) % known or (not free and known != len(devices)):
+            shape = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
+            raise MeshError(
+                f"mesh {shape} does not fit {len(devices)} devices: the product must be their "
+                "number, and one axis at most may be -1 (all that are left)"
+            )
+        sizes |= {axis: len(devices) // known for axis in free}
+        return jax.make_mesh(
+            tuple(sizes.values()),
+            tuple(sizes),
+            axis_types=(AxisType.Auto,) * len(sizes),
+            devices=devices,
+        )
+
+    @contextlib.contextmanager
+    def use(self, mesh: jax.sharding.Mesh) -> Iterator[None]:
+        """Makes `mesh` and the rules ambient: what models name is then sharded."""
+        with jax.set_mesh(mesh), nn.logical_axis_rules(self.rules.pairs()):
+            yield
+
+    def shardings(self, boxed: Any, mesh: jax.sharding.Mesh) -> Any:
+        """Returns a NamedSharding for each array of an abstract tree with Linen's axis names.
+
+        A dimension that its mesh axes do not divide stays whole: small tables cost little, and
+        refusing them would forbid meshes that suit everything else.
+        """
+        specs = spmd.logical_to_mesh(nn.get_partition_spec(boxed), self.rules.pairs())
+        arrays = unboxed(boxed)
+        return jax.tree.map(
+            lambda array, spec: NamedSharding(mesh, _divisible(array.shape, spec, mesh)),
+            arrays,
+            specs,
+        )
+
+    def batch_sharding(self, mesh: jax.sharding.Mesh) -> NamedSharding:
+        """The sharding of what the loader yields: along rows, by the rule of `batch`."""
+        return NamedSharding(mesh, PartitionSpec(self.rules.batch))
+
+    def check_batch(self, batch: int, mesh: jax.sharding.Mesh, *, bucket: str) -> None:
+        """Raises MeshError if the rows of a bucket cannot be dealt out evenly."""
+        ways = math.prod(mesh.shape[axis] for axis in _names(self.rules.batch))
+        if batch % ways:
+            raise MeshError(
+                f"bucket {bucket} has {batch} rows, which {ways} devices along "
+                f"{self.rules.batch} cannot share evenly; make its batch a multiple of {ways}"
+            )
+
+
+def unboxed(tree: Any) -> Any:
+    """Returns `tree` without Linen's boxes of axis names.
+
+    Unlike `flax.linen.unbox` it constrains nothing, and so takes abstract arrays under a mesh.
+    """
+    return jax.tree.map(
+        lambda leaf: leaf.value if isinstance(leaf, nn.LogicallyPartitioned) else leaf,
+        tree,
+        is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned),
+    )
+
+
+def _names(axes: Any) -> tuple[str, ...]:
+    if axes is None:
+        return ()
+    return (axes,) if isinstance(axes, str) else tuple(axes)
+
+
+def _divisible(
+    shape: tuple[int, ...], spec: PartitionSpec, mesh: jax.sharding.Mesh
+) -> PartitionSpec:
+    def keep(size: int, axes: Any) -> Any:
+        return axes if size % math.prod(mesh.shape[axis] for axis in _names(axes)) == 0 else None
+
+    padded = tuple(spec) + (None,) * (len(shape) - len(spec))
+    return PartitionSpec(*(keep(size, axes) for size, axes in zip(shape, padded, strict=True)))

@@ -1,0 +1,1 @@
+"""One loop for every objective. It knows no model, no data and no formula: see the Protocols."""

@@ -1,0 +1,259 @@
+"""The loop: batch, step, report, evaluate, save. All that a run does, in the order it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from etils import epath
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sora_jax import config
+from sora_jax.arrays import Batch
+from sora_jax.checkpoint import CheckpointError, Checkpoints, copy_frozen
+from sora_jax.training.metrics import Interval, Meter, Writer
+from sora_jax.training.protocols import Loader, OpenedData
+from sora_jax.training.state import State, initializer, sharded
+from sora_jax.training.step import training_step
+from sora_jax.training.train import MAY_CHANGE, Train
+
+log = logging.getLogger("sora_jax")
+
+
+class TrainingStopped(RuntimeError):
+    """The run cannot go on; the message says why and what to change."""
+
+
+def run(train: Train, folder: epath.PathLike, *, record: Any = None) -> State:
+    """Trains until `train.steps`, from the newest checkpoint in `folder` if there is one.
+
+    `record` is the JSON form to keep of the experiment (that of `train` itself by default, which
+    differs where folders were filled in). Raises TrainingStopped, CheckpointError or MeshError.
+    """
+    folder = epath.Path(folder)
+    record = config.to_json(train) if record is None else record
+    data = train.data.open()
+    devices = train.mesh.build()
+    for name, batch in data.shapes.items():
+        train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
+    checkpoints = Checkpoints(folder, keep=train.keep)
+    for name, source in data.artifacts.items():
+        copy_frozen(source, folder / name)
+    with train.mesh.use(devices):
+        return _Run(train, folder, record, data, devices, checkpoints).go()
+
+
+class _Run:
+    """The mutable part of a run; `run` has checked what it starts from."""
+
+    def __init__(
+        self,
+        train: Train,
+        folder: epath.Path,
+        record: Any,
+        data: OpenedData,
+        devices: jax.sharding.Mesh,
+        checkpoints: Checkpoints,
+    ):
+        self.train, self.folder, self.record, self.data = train, folder, record, data
+        self.checkpoints = checkpoints
+        optimizer = train.optimizer.build(-(-train.steps // train.accumulate))
+        if train.accumulate > 1:
+            optimizer = optax.MultiSteps(optimizer, train.accumulate).gradient_transformation()
+        smallest = min(data.shapes.values(), key=lambda batch: batch.weight.shape[0])
+        make = initializer(train.objective, optimizer, seed=train.seed, batch=smallest)
+        self.abstract, self.born = sharded(make, train.mesh, devices)
+        self.placement = train.mesh.batch_sharding(devices)
+        step = training_step(
+            train.objective,
+            optimizer,
+            seed=train.seed,
+            ema=train.ema,
+            accumulate=train.accumulate,
+        )
+        self.step = jax.jit(step, donate_argnums=0)
+        self.compiled: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
+        self.meter, self.interval = Meter(), Interval()
+        self.pending: tuple[str, Any] | None = None
+        self.warned: set[str] = set()
+        self.rate = train.optimizer.rate(-(-train.steps // train.accumulate))
+
+    def go(self) -> State:
+        state = self.restored()
+        start = int(state.step)
+        self.writer = Writer(self.folder, start=start)
+        if start < self.train.steps:
+            loader = self.data.loader(
+                start=start,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+            with contextlib.closing(loader):
+                state = self.steps(state, start, loader)
+        self.checkpoints.wait()
+        self.checkpoints.close()
+        self.writer.close()
+        return state
+
+    def restored(self) -> State:
+        """The newest checkpoint's state, or a fresh one."""
+        latest = self.checkpoints.latest()
+        if latest is None:
+            return self.born()
+        self.check_same(latest)
+        trees = {
+            "params": self.abstract.params,
+            "ema": self.abstract.ema,
+            "moments": self.abstract.counters(),
+        }
+        arrays = self.checkpoints.restore(latest, trees=trees)
+        log.info("%s: going on from step %d", self.train.name, latest)
+        return State(params=arrays["params"], ema=arrays["ema"], **arrays["moments"])
+
+    def check_same(self, step: int) -> None:
+        """Raises CheckpointError if the folder's run is of another experiment or other data."""
+        old = self.checkpoints.record(step, "experiment")
+        kept = [
+            {k: v for k, v in form.items() if k not in MAY_CHANGE} for form in (old, self.record)
+        ]
+        changed = config.differences(*kept)
+        position = self.checkpoints.record(step, "data")
+        if position["fingerprint"] != self.data.fingerprint:
+            changed.append("the files behind `data` (other clips, or other captions)")
+        if changed:
+            lines = "\n  ".join(changed)
+            raise CheckpointError(
+                f"{self.folder} holds step {step} of another experiment; different:\n  {lines}\n"
+                "Give another --out, remove the folder, or undo the change."
+            )
+
+    def steps(self, state: State, start: int, loader: Loader) -> State:
+        """Steps `start` to the last, saving what there is if it is interrupted."""
+        with _progress() as bar:
+            task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
+            try:
+                for step in range(start, self.train.steps):
+                    state = self.one(state, next_step=step + 1, loader=loader)
+                    bar.update(task, completed=step + 1)
+            except KeyboardInterrupt:
+                done = int(state.step)
+                log.warning("%s: interrupted, saving step %d", self.train.name, done)
+                if self.checkpoints.latest() != done:
+                    self.save(done, state)
+                self.checkpoints.wait()
+                raise
+        return state
+
+    def one(self, state: State, *, next_step: int, loader: Loader) -> State:
+        """Takes one batch, and does what is due after it."""
+        with self.interval.waiting():
+            loaded = next(loader)
+            batch = self.placed(loaded.batch)
+        self.interval.add(loaded)
+        self.warn(loaded.failed)
+        state, metrics = self.compile(loaded.bucket, state, batch)(state, batch)
+        # The device works on this step while the host reads the metrics of the one before.
+        self.take(self.pending)
+        self.pending = (loaded.bucket, metrics)
+        last = next_step == self.train.steps
+        if last or next_step % self.train.log_every == 0:
+            self.take(self.pending)
+            self.pending = None
+            self.report(next_step)
+        self.evaluate(next_step, state)
+        if last or next_step % self.train.save_every == 0:
+            self.save(next_step, state)
+        return state
+
+    def placed(self, batch: Batch) -> Batch:
+        """This host's rows as its part of a global array."""
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(self.placement, leaf), batch
+        )
+
+    def compile(self, bucket: str, state: State, batch: Batch) -> Callable[..., Any]:
+        """One program a bucket, compiled when it is first met and counted."""
+        if bucket not in self.compiled:
+            began = time.monotonic()
+            self.compiled[bucket] = self.step.lower(state, batch).compile()
+            log.info(
+                "%s: compiled bucket %s in %.1f s (program %d of at most %d)",
+                self.train.name,
+                bucket,
+                time.monotonic() - began,
+                len(self.compiled),
+                len(self.data.shapes),
+            )
+        return self.compiled[bucket]
+
+    def take(self, pending: tuple[str, Any] | None) -> None:
+        """Reads a finished step's metrics; stops a run whose gradients stay not finite."""
+        if pending is None:
+            return
+        bucket, metrics = pending
+        values = jax.device_get(metrics)
+        self.meter.add(values, bucket=bucket)
+        if values["skipped_in_a_row"] >= self.train.skips_allowed:
+            raise TrainingStopped(
+                f"{self.train.name}: {int(values['skipped_in_a_row'])} steps in a row had no "
+                "finite gradient; lower optimizer.learning_rate, or look at the data of bucket "
+                f"{bucket}. The newest checkpoint is from before the trouble or shortly after."
+            )
+
+    def warn(self, failed: Any) -> None:
+        """Names each clip that could not be read, once."""
+        for name, reason in failed.items():
+            if name not in self.warned:
+                self.warned.add(name)
+                log.warning("cannot read %s (%s): its rows stay empty", name, reason)
+
+    def report(self, step: int) -> None:
+        """Writes the averages since the last report."""
+        metrics = self.meter.drain() | self.interval.drain()
+        metrics["compiled"] = float(len(self.compiled))
+        metrics["learning_rate"] = float(jnp.asarray(self.rate(step // self.train.accumulate)))
+        if jax.process_index() == 0:
+            self.writer.write(step, metrics)
+        log.info(
+            "%s %d/%d  loss %.4f  %.1f clips/s  waiting %.1f %%  %.1f min left",
+            self.train.name,
+            step,
+            self.train.steps,
+            metrics.get("loss", math.nan),
+            metrics["clips_per_second"],
+            100 * metrics["waiting_share"],
+            (self.train.steps - step) * metrics["seconds_per_step"] / 60,
+        )
+
+    def evaluate(self, step: int, state: State) -> None:
+        """Runs the evaluators that are due."""
+        for evaluator in self.train.evaluators:
+            if step % evaluator.every == 0 or step == self.train.steps:
+                metrics = evaluator(self.train.objective, state.ema, folder=self.folder, step=step)
+                if metrics and jax.process_index() == 0:
+                    self.writer.write(step, metrics)
+
+    def save(self, step: int, state: State) -> None:
+        """Starts to write a checkpoint."""
+        trees = {"params": state.params, "ema": state.ema, "moments": state.counters()}
+        position = {"step": step, "fingerprint": self.data.fingerprint}
+        self.checkpoints.save(
+            step, trees=trees, records={"experiment": self.record, "data": position}
+        )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+    )

@@ -1,0 +1,141 @@
+"""Metrics of a run: averaged between two reports, kept as JSON lines and for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from etils import epath
+from tensorboardX import SummaryWriter
+
+from sora_jax.training.protocols import Loaded
+
+LINES = "metrics.jsonl"
+LAST_VALUES = ("skipped", "skipped_in_a_row")
+"""Counters: what they stand at is reported, not their mean."""
+
+
+class Meter:
+    """Averages scalars over steps; pairs `name/sum`, `name/count` as sum over count."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, float] = defaultdict(float)
+        self._last: dict[str, float] = {}
+
+    def add(self, metrics: Mapping[str, Any], *, bucket: str) -> None:
+        """Takes one step's metrics; the loss is averaged for each bucket apart as well."""
+        values = {name: float(value) for name, value in metrics.items()}
+        if "loss" in values:
+            values[f"loss/{bucket}"] = values["loss"]
+        for name, value in values.items():
+            if name in LAST_VALUES:
+                self._last[name] = value
+            elif name.endswith("/sum"):
+                self._sums[name.removesuffix("/sum")] += value
+            elif name.endswith("/count"):
+                self._counts[name.removesuffix("/count")] += value
+            elif math.isfinite(value):
+                # A step that was skipped is counted as such and leaves the means alone.
+                self._sums[name] += value
+                self._counts[name] += 1
+
+    def drain(self) -> dict[str, float]:
+        """Returns the averages since the last call, and starts anew."""
+        means = {k: self._sums[k] / n for k, n in sorted(self._counts.items()) if n}
+        result = means | self._last
+        self.__init__()
+        return result
+
+
+class Interval:
+    """What the host counts between two reports: clips, waiting, rows that could not be read."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._waited = self._useful = self._clips = 0.0
+        self._failed = self._steps = 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting for data."""
+        asked = time.monotonic()
+        yield
+        self._waited += time.monotonic() - asked
+
+    def add(self, loaded: Loaded) -> None:
+        """Takes one step's rows (this host's)."""
+        self._steps += 1
+        self._clips += float(loaded.batch.weight.sum())
+        self._failed += len(loaded.failed)
+        self._useful += useful_share(loaded)
+
+    def drain(self) -> dict[str, float]:
+        """Returns the numbers since the last call, and starts anew."""
+        seconds = time.monotonic() - self._began
+        result = {
+            "clips_per_second": self._clips / seconds,
+            "seconds_per_step": seconds / self._steps,
+            "waiting_share": self._waited / seconds,
+            "useful_share": self._useful / self._steps,
+            "unreadable": float(self._failed),
+        }
+        self.__init__()
+        return result
+
+
+def useful_share(loaded: Loaded) -> float:
+    """The share of this host's part of a bucket (rows x frames x height x width) that is real."""
+    frames, height, width = (int(size) for size in loaded.bucket.split("x"))
+    volume = loaded.batch.extent.astype(float).prod(axis=1)
+    return float(volume.mean() / (frames * height * width))
+
+
+class Writer:
+    """Appends records to `metrics.jsonl` and TensorBoard below the run's folder.
+
+    Lines of steps after `start` are dropped first: they tell of weights that did not survive.
+    On gs:// the lines are kept and TensorBoard, which needs a local folder, is left out.
+    """
+
+    def __init__(self, folder: epath.Path, *, start: int):
+        self._path = folder / LINES
+        self._lines = [line for line in read_lines(folder) if line["step"] <= start]
+        self._remote = "://" in str(folder)
+        self._flush()
+        self._board = None if self._remote else SummaryWriter(str(folder / "tensorboard"))
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds one record."""
+        line = {"step": step, **{name: round(value, 7) for name, value in metrics.items()}}
+        self._lines.append(line)
+        if self._remote:  # object stores cannot append
+            self._flush()
+        else:
+            with self._path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
+
+    def _flush(self) -> None:
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
+
+    def close(self) -> None:
+        """Writes out what TensorBoard still holds."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_lines(folder: epath.PathLike) -> list[dict[str, int | float]]:
+    """Returns the records of `metrics.jsonl`, less a last line that a kill cut short."""
+    path = epath.Path(folder) / LINES
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines if line.endswith("}")]

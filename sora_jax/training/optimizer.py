@@ -1,0 +1,105 @@
+"""Optimisers as values: what an experiment says, and the optax transformation it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The learning rate stays after its warm-up."""
+
+    def after_warmup(self, rate: float, steps: int) -> optax.Schedule:
+        """The schedule over the `steps` that follow the warm-up."""
+        del steps
+        return optax.constant_schedule(rate)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """The learning rate falls along half a cosine to `final` of its peak (arXiv 1608.03983)."""
+
+    final: float = 0.1
+
+    def after_warmup(self, rate: float, steps: int) -> optax.Schedule:
+        """The schedule over the `steps` that follow the warm-up."""
+        return optax.cosine_decay_schedule(rate, max(steps, 1), alpha=self.final)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """AdamW (arXiv 1711.05101) with warm-up, a schedule and clipping by global norm.
+
+    `epsilon` is far below the usual 1e-8: with normalised queries and keys gradients are small, and
+    a larger one would act as a hidden cut of the learning rate.
+    """
+
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    """Steps of linear warm-up from 0."""
+    schedule: Constant | Cosine = Cosine()
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-12
+    weight_decay: float = 0.01
+    """Applied to kernels and embeddings only; never to biases, norms and tables."""
+    clip: float = 1.0
+    """Largest global norm of a gradient."""
+    apart: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Groups of parameters clipped on their own, with a factor on their learning rate: players of
+    a game whose gradients must not scale one another, such as {"discriminator": 1.0}."""
+
+    def rate(self, steps: int) -> optax.Schedule:
+        """The learning rate over a run of `steps` updates."""
+        warmup = min(self.warmup, steps // 2)
+        after = self.schedule.after_warmup(self.learning_rate, steps - warmup)
+        ramp = optax.linear_schedule(0.0, self.learning_rate, max(warmup, 1))
+        # The first update is at a rate above 0, or it would be wasted.
+        ramp_from_one = lambda count: ramp(count + 1)  # noqa: E731
+        return optax.join_schedules([ramp_from_one, after], [warmup]) if warmup else after
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """Returns the transformation for a run of `steps` updates."""
+        rate = self.rate(steps)
+
+        def one(factor: float) -> optax.GradientTransformation:
+            return optax.chain(
+                optax.clip_by_global_norm(self.clip),
+                optax.adamw(
+                    lambda count: factor * rate(count),
+                    b1=self.beta1,
+                    b2=self.beta2,
+                    eps=self.epsilon,
+                    weight_decay=self.weight_decay,
+                    mask=decayed,
+                ),
+            )
+
+        if not self.apart:
+            return one(1.0)
+        return optax.partition(
+            {"rest": one(1.0), **{name: one(factor) for name, factor in self.apart.items()}},
+            self._labels,
+        )
+
+    def _labels(self, params: Any) -> Any:
+        return {
+            group: jax.tree.map(
+                lambda _, label=group if group in self.apart else "rest": label, tree
+            )
+            for group, tree in params.items()
+        }
+
+
+def decayed(params: Any) -> Any:
+    """Returns which parameters weight decay applies to: those named kernel or embedding."""
+
+    def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
+        names = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
+        return any(name in ("kernel", "embedding") for name in names)
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)

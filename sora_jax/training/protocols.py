@@ -1,0 +1,105 @@
+"""What the loop asks of those who provide the loss, the data and the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from etils import epath
+from jaxtyping import Array, Float, Int
+
+from sora_jax.arrays import Batch, Key
+
+Metrics = dict[str, Any]
+"""Scalars by name. A pair `name/sum`, `name/count` is averaged over steps as sum over count."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A model with its loss."""
+
+    def init(self, key: Key, batch: Batch) -> Any:
+        """Fresh parameters, boxed with Linen's axis names. Their first level names the groups."""
+        ...
+
+    def loss(
+        self, params: Any, key: Key, batch: Batch, step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of one batch (0 for one of empty rows) and what else to report."""
+        ...
+
+
+@runtime_checkable
+class Loaded(Protocol):
+    """One step's batch: this host's rows of it, as NumPy arrays."""
+
+    @property
+    def bucket(self) -> str:
+        """Its frames x height x width in pixels, such as 17x64x64."""
+        ...
+
+    @property
+    def batch(self) -> Batch: ...
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Name and reason of each clip that could not be read, whose row is empty."""
+        ...
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """Batches without end, read ahead by threads or processes until it is closed."""
+
+    def __next__(self) -> Loaded: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class OpenedData(Protocol):
+    """Scanned data, with its plan of batches."""
+
+    @property
+    def shapes(self) -> Mapping[str, Batch]:
+        """An abstract batch (global shapes) for each bucket, by the bucket's name."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the plan of batches does: other files, other buckets, another seed."""
+        ...
+
+    @property
+    def artifacts(self) -> Mapping[str, str]:
+        """Folders of frozen models that a model trained on this data depends on, by name."""
+        ...
+
+    def loader(
+        self, *, start: int = 0, process_index: int = 0, process_count: int = 1
+    ) -> Loader:
+        """The batches from step `start` on, without end."""
+        ...
+
+
+@runtime_checkable
+class Data(Protocol):
+    """A frozen value that names the data of a run."""
+
+    def open(self) -> OpenedData: ...
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Something measured (or drawn) at intervals from the averaged parameters."""
+
+    @property
+    def every(self) -> int:
+        """Steps between two evaluations; the last step is always evaluated."""
+        ...
+
+    def __call__(
+        self, objective: Any, params: Any, *, folder: epath.Path, step: int
+    ) -> Mapping[str, float]:
+        """Metrics by name; files may be written below `folder`, the run's."""
+        ...

@@ -1,0 +1,47 @@
+"""One run as a value: an objective, its data, an optimiser, a mesh, and how often to do what."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sora_jax.parallel.mesh import Mesh
+from sora_jax.training.optimizer import AdamW
+from sora_jax.training.protocols import Data, Evaluator, Objective
+
+MAY_CHANGE = ("steps", "mesh", "evaluators", "log_every", "save_every", "keep", "skips_allowed")
+"""Fields that a resumed run may change: they alter how it goes on, not what it is."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """A stage that trains. `sora_jax.training.loop.run` carries it out."""
+
+    name: str
+    """Also the stage's folder below the run's."""
+    objective: Objective
+    data: Data
+    optimizer: AdamW = AdamW()
+    steps: int
+    """Batches to take in all."""
+    seed: int = 0
+    accumulate: int = 1
+    """Batches averaged into one update."""
+    ema: float = 0.999
+    """Decay of the average of the parameters, a step."""
+    mesh: Mesh = Mesh()
+    evaluators: tuple[Evaluator, ...] = ()
+    log_every: int = 20
+    save_every: int = 500
+    keep: int = 2
+    """Newest checkpoints that are kept."""
+    skips_allowed: int = 20
+    """Steps in a row without a finite gradient before the run stops."""
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "accumulate", "log_every", "save_every", "keep"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if not self.name or "/" in self.name:
+            raise ValueError(f"name is {self.name!r}; it must be usable as a folder's name")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")

@@ -1,0 +1,166 @@
+"""Promises of the training loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from sora_jax.checkpoint import CheckpointError, Checkpoints
+from sora_jax.parallel.mesh import Mesh, MeshError
+from sora_jax.training.loop import TrainingStopped, run
+from sora_jax.training.metrics import read_lines
+from sora_jax.training.optimizer import AdamW, Constant
+from sora_jax.training.train import Train
+from tests.training.toy import Points, Regression
+
+FLAT = AdamW(learning_rate=1e-2, warmup=0, schedule=Constant())
+"""Does not depend on how long the run is to be."""
+
+
+def toy(**changes: Any) -> Train:
+    settings: dict[str, Any] = {
+        "name": "toy",
+        "objective": Regression(),
+        "data": Points(),
+        "optimizer": AdamW(learning_rate=1e-2, warmup=2),
+        "mesh": Mesh(devices=1),
+        "steps": 6,
+        "log_every": 2,
+        "save_every": 3,
+    }
+    return Train(**(settings | changes))
+
+
+def leaves(state: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def same(a: Any, b: Any) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def test_training_learns_and_reports(tmp_path: Path):
+    state = run(toy(steps=200, log_every=10, save_every=400), tmp_path, record={})
+    lines = read_lines(tmp_path)
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert {"loss/1x8x8", "loss/1x8x16", "error", "clips_per_second", "waiting_share"} <= set(
+        lines[-1]
+    )
+    assert int(state.step) == 200
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):
+    run(toy(steps=3, optimizer=FLAT), tmp_path / "half", record={})
+    straight = run(toy(steps=6, optimizer=FLAT), tmp_path / "straight", record={})
+    resumed = run(toy(steps=6, optimizer=FLAT), tmp_path / "half", record={})
+    assert same(resumed, straight)
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path):
+    first = run(toy(), tmp_path, record={})
+    again = run(toy(), tmp_path, record={})
+    assert same(first, again)
+
+
+KILLED = """
+import os, signal, sys
+from tests.training.test_loop import toy
+from tests.training.toy import Points
+from sora_jax.training import loop
+import sora_jax.training.loop as L
+
+class Deadly(Points):
+    def batches(self, start):
+        for n, loaded in enumerate(super().batches(start)):
+            if n == int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield loaded
+
+L.run(toy(steps=12, data=Deadly(), save_every=4), sys.argv[1], record={})
+"""
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path: Path):
+    whole = run(toy(steps=12, save_every=4), tmp_path / "whole", record={})
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path.cwd())}
+    for batches in ("5", "3"):
+        ended = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path / "killed"), batches],
+            env=environment,
+            capture_output=True,
+        )
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    resumed = run(toy(steps=12, save_every=4), tmp_path / "killed", record={})
+    assert same(whole, resumed)
+    steps = [line["step"] for line in read_lines(tmp_path / "killed")]
+    assert steps == sorted(set(steps))
+
+
+def test_eight_devices_give_the_losses_of_one(tmp_path: Path):
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 virtual CPU devices (tests/conftest.py asks for them)")
+    eight = Mesh(data=2, fsdp=2, tensor=2)
+    run(toy(mesh=eight), tmp_path / "eight", record={})
+    run(toy(mesh=Mesh(devices=1)), tmp_path / "one", record={})
+    many, one = read_lines(tmp_path / "eight"), read_lines(tmp_path / "one")
+    for a, b in zip(many, one, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def test_steps_without_a_finite_gradient_change_nothing_and_then_stop_the_run(tmp_path: Path):
+    poisoned = toy(objective=Regression(poison_from=3), steps=3)
+    before = run(poisoned, tmp_path, record={})
+    with pytest.raises(TrainingStopped, match="4 steps in a row"):
+        run(
+            toy(objective=Regression(poison_from=3), steps=20, skips_allowed=4), tmp_path, record={}
+        )
+    assert Checkpoints(tmp_path).latest() in (3, 6)
+    assert int(before.skipped) == 0
+
+
+def test_a_clip_that_cannot_be_read_is_counted_and_named_once(tmp_path: Path, caplog: Any):
+    with caplog.at_level(logging.WARNING, "sora_jax"):
+        run(toy(data=Points(failing="bad.mp4"), log_every=6), tmp_path, record={})
+    assert sum("bad.mp4" in record.getMessage() for record in caplog.records) == 1
+    assert read_lines(tmp_path)[-1]["unreadable"] == 2
+
+
+def test_each_bucket_is_compiled_once(tmp_path: Path):
+    run(toy(), tmp_path, record={})
+    assert read_lines(tmp_path)[-1]["compiled"] == 2
+
+
+def test_another_experiment_in_the_folder_is_refused_by_field(tmp_path: Path):
+    run(toy(), tmp_path, record={"seed": 0, "steps": 6})
+    with pytest.raises(CheckpointError, match="seed: 0 became 1"):
+        run(toy(), tmp_path, record={"seed": 1, "steps": 7})
+    with pytest.raises(CheckpointError, match="other clips"):
+        run(toy(data=Points(seed=1)), tmp_path, record={"seed": 0, "steps": 6})
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path):
+    run(toy(), tmp_path, record={})
+    for file in (tmp_path / "checkpoints" / "6" / "params").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:10])
+    with pytest.raises(CheckpointError, match="checkpoints/6 cannot be read"):
+        run(toy(steps=8), tmp_path, record={})
+
+
+def test_accumulation_averages_gradients_of_several_batches(tmp_path: Path):
+    run(toy(accumulate=2, log_every=1), tmp_path, record={})
+    assert len(read_lines(tmp_path)) == 6
+
+
+def test_a_batch_that_the_mesh_cannot_share_is_refused(tmp_path: Path):
+    with pytest.raises(MeshError, match="3 rows"):
+        run(toy(data=Points(rows=3), mesh=Mesh()), tmp_path, record={})
