@@ -1,0 +1,23 @@
+"""Video and image files to uint8 frames and back."""
+
+from sora_jax.data.video.media import Media, Probe, VideoError, named_errors
+from sora_jax.data.video.reading import probe, read_at, read_clip
+from sora_jax.data.video.sheet import contact_sheet
+from sora_jax.data.video.timing import Rate, frames_at_rate
+from sora_jax.data.video.writing import encode, read_metadata, write_video
+
+__all__ = [
+    "Media",
+    "Probe",
+    "Rate",
+    "VideoError",
+    "contact_sheet",
+    "encode",
+    "frames_at_rate",
+    "named_errors",
+    "probe",
+    "read_at",
+    "read_clip",
+    "read_metadata",
+    "write_video",
+]

@@ -1,0 +1,1 @@
+"""Procedural videos with exact captions and exact state, one world a file."""
