@@ -1,0 +1,273 @@
+"""Latents on disk: the files that `sora-jax encode` writes.
+
+A folder of latents holds, for each process that wrote it,
+
+    00000-of-00001.00000.array_record   one window a record, and the next, and so on: shards
+    00000-of-00001.00000.json           what is in that shard, written after it
+    manifest-00000-of-00001.json        that all shards are there, written last
+    autoencoder/                        what decodes them
+
+A writer that is killed leaves whole shards and no manifest: nothing reads such a folder, and the
+next writer goes on after the last whole shard. array_record knows local files only: for a remote
+folder (gs://) shards are made locally and copied there, and read from a local copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+from numpy import ndarray
+
+from sora_jax.arrays import Size
+from sora_jax.data.buckets import Bucket, Grid
+from sora_jax.data.datasets import Caption, Record
+from sora_jax.data.loader import Loaded
+from sora_jax.data.plan import Plan, PlanError, PlannedRow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentRecord:
+    """One window of a clip: its valid `size` in pixels, and the float16 `latent` that holds it."""
+
+    name: str
+    start: int
+    size: Size
+    captions: tuple[Caption, ...]
+    latent: ndarray
+
+    def pack(self) -> bytes:
+        """The record as bytes."""
+        header = (self.name, self.start, self.size, [(c.kind, c.text) for c in self.captions])
+        latent = np.ascontiguousarray(self.latent, "<f2")
+        packed = msgpack.packb((*header, latent.shape, latent.tobytes()))
+        assert packed is not None
+        return packed
+
+    @classmethod
+    def unpack(cls, data: bytes) -> LatentRecord:
+        """The record that `pack` made bytes of."""
+        name, start, size, captions, shape, values = msgpack.unpackb(data)
+        return cls(
+            name=name,
+            start=start,
+            size=Size(*size),
+            captions=tuple(Caption(kind=kind, text=text) for kind, text in captions),
+            latent=np.frombuffer(values, "<f2").reshape(shape),
+        )
+
+
+class LatentWriter:
+    """Writes one pass of planned clips as latents; `start` is the step to begin with.
+
+    `write` takes the steps from `start` on in order, then `finish` makes the folder readable.
+    Raises FileExistsError if it is already, or if unfinished latents of other clips lie there, and
+    PlanError if one pass of the plan does not hold every window exactly once.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        plan: Plan,
+        records: Sequence[Record],
+        grid: Grid,
+        fps: float,
+        fingerprint: str,
+        process_index: int = 0,
+        process_count: int = 1,
+        rows_a_shard: int = 1024,
+    ) -> None:
+        if plan.image_share is not None:
+            raise PlanError(
+                "latents are written in one pass over stills and videos alike; plan with "
+                "image_share=None, as Clips.once() does"
+            )
+        self.plan, self.records, self.grid, self.fingerprint = plan, records, grid, fingerprint
+        self.fps = fps
+        self.process = (process_index, process_count)
+        self.rows_a_shard = rows_a_shard
+        self.folder = epath.Path(path).expanduser()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._manifest.exists():
+            raise FileExistsError(f"{path} already holds finished latents; remove it or use them")
+        self.shards = self._whole_shards()
+        self.start = self.shards[-1]["next_step"] if self.shards else 0
+        self._pending: list[tuple[str, LatentRecord]] = []
+        self._failed: dict[str, str] = {}
+
+    def write(self, loaded: Loaded, latent: ndarray, *, step: int) -> None:
+        """Takes step `step`: its batch, and the normalised latents of this process's rows of it.
+
+        Raises ValueError if a latent is not finite.
+        """
+        planned = self.plan.step(step)
+        rows = planned.rows_of(*self.process)
+        self._failed |= loaded.failed
+        for row, extent, values in zip(rows, loaded.batch.extent, latent, strict=True):
+            if row is not None and extent[0]:
+                record = self._record(row, Size(*map(int, extent)), values)
+                self._pending.append((str(planned.bucket.size), record))
+        if len(self._pending) >= self.rows_a_shard:
+            self._write_shard(step + 1)
+
+    def finish(self) -> None:
+        """Writes what is left and the manifest. Raises PlanError if there was no window at all."""
+        if self._pending or self._failed:
+            self._write_shard(self.plan.epoch_steps)
+        if not any(shard["rows"] for shard in self.shards):
+            raise PlanError(f"no clip could be encoded, so {self.folder} would be empty")
+        manifest = {
+            "process_count": self.process[1],
+            "fps": self.fps,
+            "factor": self.grid.factor,
+            "patch": self.grid.patch,
+            "buckets": [dataclasses.astuple(bucket) for bucket in self.plan.used],
+            "shards": self.shards,
+        }
+        _write_whole(self._manifest, json.dumps(manifest).encode())
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.process[0]:05d}-of-{self.process[1]:05d}"
+
+    @property
+    def _manifest(self) -> epath.Path:
+        return self.folder / f"manifest-{self._stem}.json"
+
+    def _record(self, row: PlannedRow, size: Size, values: ndarray) -> LatentRecord:
+        frames, height, width = self.grid.latent(size)
+        record = self.records[row.record]
+        valid = np.asarray(values)[:frames, :height, :width].astype(np.float16)
+        if not np.isfinite(valid).all():
+            raise ValueError(
+                f"the latents of {record.name} from frame {row.start} are not finite numbers of 16 "
+                "bits; the autoencoder that made them is damaged or was trained too little"
+            )
+        return LatentRecord(
+            name=record.name,
+            start=row.start,
+            size=size,
+            captions=record.captions,
+            latent=valid,
+        )
+
+    def _whole_shards(self) -> list[dict[str, Any]]:
+        """What is known of the shards that an earlier writer completed; its other files go."""
+        shards = []
+        while (path := self.folder / f"{self._stem}.{len(shards):05d}.json").exists():
+            shards.append(json.loads(path.read_text()))
+        if any(shard["fingerprint"] != self.fingerprint for shard in shards):
+            raise FileExistsError(
+                f"{self.folder} holds unfinished latents of other clips, buckets or autoencoder; "
+                "remove it"
+            )
+        whole = {name for shard in shards for name in (shard["file"], shard["file"] + ".json")}
+        for path in list(self.folder.glob(f"{self._stem}.*.array_record*")):
+            if path.name not in whole:
+                path.unlink()
+        return shards
+
+    def _write_shard(self, next_step: int) -> None:
+        """Writes the pending rows, the shard first and then what is in it."""
+        stem = f"{self._stem}.{len(self.shards):05d}"
+        packed = [record.pack() for _, record in self._pending]
+        _write_records(self.folder / f"{stem}.array_record", packed)
+        shard = {
+            "file": f"{stem}.array_record",
+            "fingerprint": self.fingerprint,
+            "sha256": hashlib.sha256(b"".join(packed)).hexdigest(),
+            "next_step": next_step,
+            "rows": [(r.name, bucket, *r.size, r.latent.shape[-1]) for bucket, r in self._pending],
+            "failed": self._failed,
+        }
+        _write_whole(self.folder / f"{stem}.json", json.dumps(shard).encode())
+        self.shards.append(shard)
+        self._pending, self._failed = [], {}
+
+
+class Shards(NamedTuple):
+    """A finished folder: local paths of its shards, and a row (name, bucket, frames, height, width,
+    channels) for each record in them."""
+
+    paths: tuple[str, ...]
+    rows: tuple[tuple[str, str, int, int, int, int], ...]
+    buckets: tuple[Bucket, ...]
+    grid: Grid
+    fps: float
+    digest: str
+
+
+def read_shards(path: str) -> Shards:
+    """What a folder of latents holds. Raises PlanError if it is not finished."""
+    folder = epath.Path(path).expanduser()
+    found = sorted(folder.glob("manifest-*.json")) if folder.is_dir() else []
+    manifests = [json.loads(file.read_text()) for file in found]
+    if not manifests or len(manifests) < manifests[0]["process_count"]:
+        raise PlanError(
+            f"{path} holds no finished latents; run the stage that encodes them (again), "
+            "`sora-jax encode`, and it goes on where it stopped"
+        )
+    shards = [shard for manifest in manifests for shard in manifest["shards"]]
+    boxes = dict.fromkeys(tuple(box) for manifest in manifests for box in manifest["buckets"])
+    fields = [field.name for field in dataclasses.fields(Bucket)]
+    grid = Grid(factor=Size(*manifests[0]["factor"]), patch=Size(*manifests[0]["patch"]))
+    return Shards(
+        paths=tuple(_local(folder / s["file"], s["sha256"]) for s in shards if s["rows"]),
+        rows=tuple(tuple(row) for shard in shards for row in shard["rows"]),
+        buckets=tuple(Bucket(**dict(zip(fields, box, strict=True))) for box in boxes),
+        grid=grid,
+        fps=manifests[0]["fps"],
+        digest=hashlib.sha256(json.dumps(shards).encode()).hexdigest(),
+    )
+
+
+def _local(path: epath.Path, digest: str) -> str:
+    """The path itself, or that of a local copy that is made once."""
+    if not _remote(path):
+        return os.fspath(path)
+    copy = Path(tempfile.gettempdir()) / "sora_jax_latents" / f"{digest}.array_record"
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        partial = copy.with_name(f"{copy.name}.{os.getpid()}")
+        path.copy(partial, overwrite=True)
+        partial.replace(copy)
+    return str(copy)
+
+
+def _write_whole(path: epath.Path, data: bytes) -> None:
+    """Writes a file that is there whole or not at all."""
+    if _remote(path):
+        path.write_bytes(data)
+        return
+    partial = path.parent / f"{path.name}.partial"
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def _write_records(path: epath.Path, records: Sequence[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "shard" if _remote(path) else Path(f"{path}.partial")
+        # Groups of one record are what makes reading at random fast; float16 hardly compresses.
+        writer = ArrayRecordWriter(str(made), "group_size:1,uncompressed")
+        for record in records:
+            writer.write(record)
+        writer.close()
+        if _remote(path):
+            epath.Path(made).copy(path, overwrite=True)
+        else:
+            made.replace(path)
+
+
+def _remote(path: epath.Path) -> bool:
+    return "://" in str(path)

@@ -1,0 +1,1 @@
+"""Formulas of diffusion on arrays: schedules, predictions, times, samplers and guidance."""

@@ -1,0 +1,1 @@
+"""Model and formula to loss."""

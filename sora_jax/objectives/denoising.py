@@ -1,0 +1,288 @@
+"""Diffusion training: noise the latents, let the model tell the parts, compare where it counts.
+
+For each row of a batch: draw a noise field t and the places known beforehand, form x = signal(t) c
++ noise(t) e, and average the weighted squared error of the model's output over the places that are
+valid (within the row's extent) and not known. Rows count by their `weight`, whatever their size.
+
+Every row's random numbers depend on the step's key and the row's position alone, so that empty
+rows, a larger batch or other neighbours change nothing for it. (A row padded to a larger box does
+get other noise; and JAX's hardware generators, `rbg`, do not keep rows apart: use the default.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sora_jax.arrays import Batch, Extent, Key, Known, Latent, Sigma, Size, Text
+from sora_jax.diffusion.guidance import Guidance
+from sora_jax.diffusion.prediction import Estimate, Prediction, Unweighted, Velocity, Weighting
+from sora_jax.diffusion.samplers import Estimator, normal_rows
+from sora_jax.diffusion.schedules import RectifiedFlow, Schedule, Time, Values
+from sora_jax.diffusion.times import LogitNormal, LogNormalSigma, Times, spread_uniform
+from sora_jax.models.conv import inside
+from sora_jax.models.dit import DiT, Prompt
+from sora_jax.models.patches import token_extent
+from sora_jax.models.text import ByteEncoder, LabelEncoder
+from sora_jax.objectives.levels import Levels, UniformLevels
+
+BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Edges of the bands of diffusion time in which the loss is reported apart."""
+
+UNGUIDED = Guidance()
+
+Places = Float[Array, "batch latent_frames latent_height latent_width"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """The loss of a diffusion transformer with its text encoder.
+
+    caption_dropout  the share of rows whose caption is replaced by the text encoder's null, so
+                     that the same model knows the unconditional estimate (arXiv 2207.12598).
+    factor           pixels per latent of the autoencoder: frames beyond the first, height, width.
+
+    Raises ValueError where the prediction, the schedule and the times do not suit one another.
+    """
+
+    model: DiT
+    text: ByteEncoder | LabelEncoder
+    schedule: Schedule = RectifiedFlow()
+    prediction: Prediction = Velocity()
+    times: Times = LogitNormal()
+    weighting: Weighting = Unweighted()
+    levels: UniformLevels = UniformLevels()
+    caption_dropout: float = 0.1
+    factor: Size = Size(4, 8, 8)
+
+    def __post_init__(self) -> None:
+        self.prediction.check(self.schedule)
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"caption_dropout={self.caption_dropout}: give a share in 0..1")
+        if isinstance(self.times, LogNormalSigma) and self.times.schedule != self.schedule:
+            raise ValueError(
+                f"times.schedule is {self.times.schedule} but schedule is {self.schedule}: "
+                "log-normal sigmas need the objective's own EDM schedule"
+            )
+
+    def init(self, key: Key, batch: Batch) -> dict[str, Any]:
+        """Returns fresh parameters {"model": ..., "text": ...}, boxed with their axis names."""
+        model_key, text_key = jax.random.split(key)
+        latent, text = _latent(batch), batch.text
+        length = jnp.asarray(text.length)
+        features, variables = self.text.init_with_output(text_key, jnp.asarray(text.tokens), length)
+        t = jnp.ones((latent.shape[0], 1, 1, 1))
+        model = self.model.init(
+            model_key,
+            latent,
+            t,
+            features,
+            length,
+            extent=self.latent_extent(jnp.asarray(batch.extent)),
+            known=jnp.zeros(t.shape, bool),
+        )
+        return {"model": model["params"], "text": variables.get("params", {})}
+
+    def loss(
+        self, params: Any, key: Key, batch: Batch, step: Int[Array, ""] | int
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Returns the loss of `batch` and the metrics; 0 for a batch of empty rows.
+
+        Metrics: `loss`, and for each band of diffusion time the pair `loss_sigma_LOW_HIGH/sum`,
+        `/count`, whose count is the number of rows (or parts of rows) in it. Raises ValueError for
+        a batch without latents.
+        """
+        level_key, spread_key, text_key, noise_key = jax.random.split(key, 4)
+        rows = jnp.arange(batch.extent.shape[0])
+        extent = self.latent_extent(jnp.asarray(batch.extent))
+        levels = self.levels.draw(
+            _per_row(level_key, rows),
+            spread_uniform(spread_key, rows),
+            times=self.times,
+            tokens=self.tokens(extent),
+            extent=extent,
+        )
+        text = self.drop_captions(batch.text, _per_row(text_key, rows))
+        error, share = self._errors(params, _per_row(noise_key, rows), batch, text, levels)
+        loss = _ratio(jnp.sum(share * error), jnp.sum(share))
+        return loss, {"loss": loss} | _by_band(error, share, levels.t)
+
+    def grid_loss(
+        self, params: Any, key: Key, batch: Batch, t: Time
+    ) -> dict[str, Float[Array, ""]]:
+        """Returns the pair `loss/sum`, `loss/count` over rows, all places being noised to `t`.
+
+        For validation at fixed times: the pairs of several batches add up. Captions are kept. `t`
+        may be traced, so that one compiled program serves a bucket at every time.
+        """
+        rows = jnp.arange(batch.extent.shape[0])
+        field = jnp.full((rows.size, 1, 1, 1), t, float)
+        levels = Levels(t=field, known=jnp.zeros(field.shape, bool))
+        error, share = self._errors(params, _per_row(key, rows), batch, batch.text, levels)
+        return {"loss/sum": jnp.sum(share * error), "loss/count": jnp.sum(share)}
+
+    def condition(
+        self,
+        params: Any,
+        text: Text,
+        *,
+        guidance: Guidance = UNGUIDED,
+        negative: Text | None = None,
+    ) -> Prompt:
+        """Returns the captions as `estimator` takes them, to be read once for all steps.
+
+        Where `guidance` is active they are followed by as many of `negative`, what to be guided
+        away from: captions of the same number of tokens, the null caption by default.
+        """
+        if not guidance.active:
+            return self._read(params, text)
+        against = self._null(text) if negative is None else negative
+        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), text, against)
+        return self._read(params, both)
+
+    def estimator(
+        self,
+        params: Any,
+        condition: Prompt,
+        *,
+        extent: Extent | None = None,
+        known: Known | None = None,
+        guidance: Guidance = UNGUIDED,
+    ) -> Estimator:
+        """Returns the function from (x, t) to an `Estimate` that a sampler asks for.
+
+        condition  of `condition`, for the same guidance. Where that is active both estimates are
+                   made in one pass over a batch of twice the size.
+        extent     valid places of each row, in latents; all by default.
+        known      the places that are given (start level 0); none by default.
+
+        `t` may be a scalar or a field without channels.
+        """
+        copies = 2 if guidance.active else 1
+
+        def estimate(x: Values, t: Time) -> Estimate:
+            field = jnp.asarray(t, float)
+            field = field[None, None, None, None] if field.ndim == 0 else field
+            field = jnp.broadcast_to(field, (x.shape[0], *field.shape[1:]))
+            x_all, t_all, extent_all, known_all = jax.tree.map(
+                lambda leaf: jnp.concatenate([leaf] * copies), (x, field, extent, known)
+            )
+            output = self._output(params, x_all, t_all, condition, extent_all, known_all)
+            parts = self.prediction.estimate(output, x_all, t_all, self.schedule)
+            if not guidance.active:
+                return parts
+            conditional = jax.tree.map(lambda leaf: leaf[: x.shape[0]], parts)
+            unconditional = jax.tree.map(lambda leaf: leaf[x.shape[0] :], parts)
+            valid = None if extent is None else inside(extent, x.shape[1:4])
+            return guidance(
+                conditional, unconditional, x, field, schedule=self.schedule, valid=valid
+            )
+
+        return estimate
+
+    def latent_extent(self, extent: Extent) -> Extent:
+        """Returns the extent in latents of one in pixels: a place is valid if any pixel is."""
+        frames, height, width = self.factor
+        # The first frame is a latent by itself; an empty row stays empty.
+        grown = (extent - jnp.array([1, 0, 0])) + jnp.array([frames - 1, height - 1, width - 1])
+        places = grown // jnp.array(self.factor) + jnp.array([1, 0, 0])
+        return jnp.minimum(extent, places)
+
+    def tokens(self, extent: Extent) -> Int[Array, "batch"]:
+        """Returns how many of the model's patches each row has, its extent being in latents."""
+        return jnp.prod(token_extent(extent, self.model.patch), axis=1)
+
+    def _errors(
+        self, params: Any, keys: Key, batch: Batch, text: Text, levels: Levels
+    ) -> tuple[Places, Places]:
+        """Returns the error of each place, and its share in the batch, the shares of a row adding
+        up to its weight: 0 for rows without a place that counts."""
+        clean = _latent(batch)
+        noise = normal_rows(keys, clean)
+        extent = self.latent_extent(jnp.asarray(batch.extent))
+        x = self.schedule.mix(clean, noise, levels.t)
+        prompt = self._read(params, text)
+        output = self._output(params, x, levels.t, prompt, extent, levels.known)
+        target = self.prediction.target(clean, noise, levels.t, self.schedule)
+        error = jnp.mean((output - target) ** 2, axis=-1)
+        error *= self.weighting.weight(levels.t, prediction=self.prediction, schedule=self.schedule)
+        counts = inside(extent, clean.shape[1:4]) & ~levels.known
+        places = jnp.sum(counts, axis=(1, 2, 3), keepdims=True)
+        weight = jnp.asarray(batch.weight)[:, None, None, None]
+        share = counts * _ratio(weight, places)
+        return jnp.where(share > 0, error, 0), share
+
+    def _output(
+        self,
+        params: Any,
+        x: Latent,
+        t: Sigma,
+        prompt: Prompt,
+        extent: Extent | None,
+        known: Known | None,
+    ) -> Latent:
+        seen = self.schedule.scale_input(x, t)
+        variables = {"params": params["model"]}
+        output: Any = self.model.apply(
+            variables, seen, t, prompt, extent=extent, known=known, method="denoise"
+        )
+        return output
+
+    def _read(self, params: Any, text: Text) -> Prompt:
+        length = jnp.asarray(text.length)
+        features = self.text.apply({"params": params["text"]}, jnp.asarray(text.tokens), length)
+        variables = {"params": params["model"]}
+        prompt: Any = self.model.apply(variables, features, length, method="read_text")
+        return prompt
+
+    def drop_captions(self, text: Text, keys: Key) -> Text:
+        """Returns `text` with some captions replaced by the null one, each row by its own key."""
+        dropped = jax.vmap(lambda key: jax.random.bernoulli(key, self.caption_dropout))(keys)
+        null = self._null(text)
+        return Text(
+            tokens=jnp.where(dropped[:, None], null.tokens, text.tokens),
+            length=jnp.where(dropped, null.length, text.length),
+        )
+
+    def _null(self, text: Text) -> Text:
+        rows, wanted = text.tokens.shape
+        tokens, length = self.text.null(rows)
+        if tokens.shape[1] < wanted:
+            raise ValueError(
+                f"captions of {wanted} tokens, but the null caption of {type(self.text).__name__} "
+                f"has {tokens.shape[1]}: tokenise to the length of the text encoder"
+            )
+        # Beyond its own length the null caption is padding, as in captions cut shorter.
+        return Text(tokens=tokens[:, :wanted], length=length)
+
+
+def _latent(batch: Batch) -> Latent:
+    if batch.latent is None:
+        raise ValueError(
+            "Denoising reads latents, and batch.latent is None: run `sora-jax encode` first and "
+            "train on LatentClips"
+        )
+    return jnp.asarray(batch.latent, float)
+
+
+def _per_row(key: Key, rows: Int[Array, "batch"]) -> Key:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+
+
+def _ratio(above: Values, below: Values | Int[Array, "..."]) -> Values:
+    """Returns above / below, and 0 where `below` is 0."""
+    return jnp.where(below > 0, above / jnp.where(below > 0, below, 1), 0)
+
+
+def _by_band(error: Places, share: Places, t: Sigma) -> dict[str, Float[Array, ""]]:
+    metrics = {}
+    for low, high in itertools.pairwise(BANDS):
+        within = share * ((t >= low) & ((t < high) | (high == 1)))
+        metrics[f"loss_sigma_{low}_{high}/sum"] = jnp.sum(within * error)
+        metrics[f"loss_sigma_{low}_{high}/count"] = jnp.sum(within)
+    return metrics
