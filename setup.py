@@ -43,6 +43,12 @@ setup(
         "cuda": ["jax[cuda]>=0.10"],
         "gcs": [GCS],
         "tensorflow": ["tensorflow-cpu>=2.20"],
-        "test": ["beartype>=0.20", "pytest>=8"],
+        # The CPU build of torch that parity is measured against is for Python 3.11.
+        "test": [
+            "beartype>=0.20",
+            "pytest>=8",
+            'diffusers>=0.35; python_version < "3.12"',
+            'torch>=2.8; python_version < "3.12"',
+        ],
     },
 )

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -27,6 +28,7 @@ from etils import epath
 from flax import traverse_util
 
 from sora_jax import config
+from sora_jax.arrays import Batch
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model.json"
@@ -37,6 +39,12 @@ class CheckpointError(Exception):
     """A checkpoint is missing, damaged or of another experiment; the message names its path."""
 
 
+def located(folder: epath.PathLike) -> epath.Path:
+    """Returns a folder's full path, which orbax needs; gs:// paths are so already."""
+    path = epath.Path(folder).expanduser()
+    return path if "://" in str(path) else path.absolute()
+
+
 class Checkpoints:
     """The training checkpoints of one run: asynchronous, atomic, the newest `keep` kept.
 
@@ -44,7 +52,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.PathLike, *, keep: int = 3):
-        self.folder = epath.Path(folder) / CHECKPOINTS
+        self.folder = located(folder) / CHECKPOINTS
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -104,12 +112,37 @@ def read_record(step_folder: epath.Path, name: str) -> Any:
         raise damaged(step_folder, error) from error
 
 
+def read_experiment(step_folder: epath.Path) -> Any:
+    """Returns the value that the checkpoint in `step_folder` was trained by.
+
+    `{out}` in it stands for where the run lies now: OUT/STAGE/checkpoints/STEP.
+    """
+    try:
+        value = config.from_json(read_record(step_folder, "experiment"))
+        return config.place(value, out=str(step_folder.parent.parent.parent))
+    except config.ConfigError as error:
+        raise CheckpointError(f"{step_folder / 'experiment'}: {error}") from error
+
+
+def abstract(objective: Any, batch: Batch) -> Any:
+    """Returns the shapes of an objective's parameters, on this process's first device.
+
+    `batch` gives the shapes that the parameters depend on: channels, and the length of texts.
+    """
+    boxed = jax.eval_shape(objective.init, jax.random.key(0), batch)
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        nn.unbox(boxed),
+    )
+
+
 def newest(folder: epath.PathLike) -> epath.Path:
     """Returns the folder of the newest whole checkpoint of a run (or `folder`, if it is one).
 
     Raises CheckpointError where there is none.
     """
-    path = epath.Path(folder)
+    path = located(folder)
     if (path / "experiment").exists():
         return path
     steps = path / CHECKPOINTS
@@ -142,7 +175,7 @@ def read_params(step_folder: epath.Path, abstract: Any, *, item: str = "ema") ->
 
 def write_frozen(folder: epath.PathLike, model: Any, params: Any) -> None:
     """Writes `model` (a value that `config.to_json` takes) and its parameters into `folder`."""
-    path = epath.Path(folder)
+    path = located(folder)
     path.mkdir(parents=True, exist_ok=True)
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
@@ -155,7 +188,7 @@ def read_frozen(folder: epath.PathLike) -> tuple[Any, Any]:
 
     Raises CheckpointError where the folder is incomplete or damaged.
     """
-    path = epath.Path(folder)
+    path = located(folder)
     try:
         model = config.from_json(json.loads((path / MODEL).read_text()))
         flat = safetensors.numpy.load((path / WEIGHTS).read_bytes())
@@ -170,7 +203,7 @@ def read_frozen(folder: epath.PathLike) -> tuple[Any, Any]:
 
 def copy_frozen(source: epath.PathLike, target: epath.PathLike) -> None:
     """Copies a frozen model, the JSON last; does nothing where `target` has it already."""
-    source, target = epath.Path(source), epath.Path(target)
+    source, target = located(source), located(target)
     if (target / MODEL).exists():
         return
     if not (source / MODEL).exists():

@@ -7,6 +7,10 @@ import os
 # Before JAX is imported: with libtpu installed, start-up would look for a TPU first.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Tests run each program a few times at most: compiling it thoroughly would cost most of their time.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 import jax
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -42,6 +43,18 @@ class Latents:
 
     def name(self, row: PlannedRow) -> str:
         return self.names[row.record]
+
+    def misfit(self, objective: Any) -> str | None:
+        if not hasattr(objective, "factor"):
+            return f"{type(objective).__name__} learns from pixels, and data holds latents"
+        pairs = {
+            "objective.factor": (objective.factor, self.grid.factor),
+            "objective.model.latent_channels": (objective.model.latent_channels, self.channels),
+        }
+        for name, (wanted, there) in pairs.items():
+            if wanted != there:
+                return f"{name} is {wanted} and the latents have {there}; make it {there}"
+        return None
 
     def blank(self, bucket: Bucket, rows: int) -> ndarray:
         return np.zeros((rows, *self.grid.latent(bucket.size), self.channels), np.float32)

@@ -22,7 +22,7 @@ from numpy import ndarray
 
 from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.buckets import Bucket
-from sora_jax.data.plan import Plan, PlannedRow
+from sora_jax.data.plan import Plan, PlanError, PlannedRow
 from sora_jax.data.video import VideoError
 
 # More steps than any run takes: the data has no end.
@@ -68,6 +68,10 @@ class Content(Protocol):
 
     def blank(self, bucket: Bucket, rows: int) -> ndarray:
         """Zeros for so many rows."""
+        ...
+
+    def misfit(self, objective: Any) -> str | None:
+        """Why an objective cannot be trained on these rows, if it cannot."""
         ...
 
     def fill(self, into: ndarray, row: PlannedRow, bucket: Bucket, rng: np.random.Generator) -> Row:
@@ -217,6 +221,11 @@ class Opened:
     def fingerprint(self) -> str:
         """Changes when the plan of batches does."""
         return self.plan.fingerprint(self.manifest)
+
+    def check(self, objective: Any) -> None:
+        """Raises PlanError, naming the fields, if `objective` does not suit these rows."""
+        if reason := self.content.misfit(objective):
+            raise PlanError(reason)
 
     @property
     def epoch_steps(self) -> int:

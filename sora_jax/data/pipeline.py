@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -37,6 +38,17 @@ class Pixels:
 
     def name(self, row: PlannedRow) -> str:
         return self.source.records[row.record].name
+
+    def misfit(self, objective: Any) -> str | None:
+        factor = objective.vae.factor if hasattr(objective, "vae") else None
+        if factor is None:
+            return f"{type(objective).__name__} learns from latents, and data holds pixels"
+        if factor != self.grid.factor:
+            return (
+                f"objective.vae makes one latent of {factor} pixels and data.grid.factor is "
+                f"{self.grid.factor}; make them equal"
+            )
+        return None
 
     def blank(self, bucket: Bucket, rows: int) -> ndarray:
         return np.zeros((rows, *bucket.size, 3), np.uint8)

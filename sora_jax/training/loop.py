@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sora_jax import config
 from sora_jax.arrays import Batch
-from sora_jax.checkpoint import CheckpointError, Checkpoints, copy_frozen
+from sora_jax.checkpoint import CheckpointError, Checkpoints, copy_frozen, located
 from sora_jax.training.metrics import Interval, Meter, Writer
 from sora_jax.training.protocols import Loader, OpenedData
 from sora_jax.training.state import State, initializer, sharded
@@ -37,9 +37,10 @@ def run(train: Train, folder: epath.PathLike, *, record: Any = None) -> State:
     `record` is the JSON form to keep of the experiment (that of `train` itself by default, which
     differs where folders were filled in). Raises TrainingStopped, CheckpointError or MeshError.
     """
-    folder = epath.Path(folder)
+    folder = located(folder)
     record = config.to_json(train) if record is None else record
     data = train.data.open()
+    data.check(train.objective)
     devices = train.mesh.build()
     for name, batch in data.shapes.items():
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
@@ -243,7 +244,11 @@ class _Run:
     def save(self, step: int, state: State) -> None:
         """Starts to write a checkpoint."""
         trees = {"params": state.params, "ema": state.ema, "moments": state.counters()}
-        position = {"step": step, "fingerprint": self.data.fingerprint}
+        position = {
+            "step": step,
+            "fingerprint": self.data.fingerprint,
+            "fps": self.data.fps,
+        }
         self.checkpoints.save(
             step, trees=trees, records={"experiment": self.record, "data": position}
         )

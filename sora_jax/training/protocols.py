@@ -71,13 +71,20 @@ class OpenedData(Protocol):
         ...
 
     @property
+    def fps(self) -> float:
+        """Frames per second of its clips, the median where they differ; 0 for stills alone."""
+        ...
+
+    @property
     def artifacts(self) -> Mapping[str, str]:
         """Folders of frozen models that a model trained on this data depends on, by name."""
         ...
 
-    def loader(
-        self, *, start: int = 0, process_index: int = 0, process_count: int = 1
-    ) -> Loader:
+    def check(self, objective: Any) -> None:
+        """Raises ValueError, naming the fields, if it cannot be trained on this data."""
+        ...
+
+    def loader(self, *, start: int = 0, process_index: int = 0, process_count: int = 1) -> Loader:
         """The batches from step `start` on, without end."""
         ...
 

@@ -64,10 +64,18 @@ def sharded(make: Callable[[], State], mesh: Mesh, devices: jax.sharding.Mesh) -
     with mesh.use(devices):
         boxed = jax.eval_shape(make)
         shardings = mesh.shardings(boxed, devices)
-        born = jax.jit(lambda: unboxed(make()), out_shardings=shardings)
+        born = jax.jit(
+            lambda: unboxed(make()), out_shardings=shardings, compiler_options=_quickly()
+        )
     abstract = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         unboxed(boxed),
         shardings,
     )
     return abstract, born
+
+
+def _quickly() -> dict[str, bool | int | str] | None:
+    # What makes the parameters runs once. Optimising its many random draws takes the CPU compiler
+    # a minute and saves nothing.
+    return {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None

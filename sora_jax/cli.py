@@ -1,0 +1,249 @@
+"""The `sora-jax` command: each subcommand a thin function over the package.
+
+sora-jax train EXPERIMENT.py [--out DIR] [--smoke] [--any.field value ...]
+sora-jax generate PROMPT ... --checkpoint DIR --out clip.mp4
+sora-jax evaluate CHECKPOINT [FILES ...]
+sora-jax encode AUTOENCODER DATA --out DIR
+sora-jax describe DATA-OR-EXPERIMENT
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from etils import epath
+from rich.console import Console
+
+from sora_jax import config
+
+TRACEBACK = "SORA_JAX_TRACEBACK"
+"""Environment variable that, when set, lets every error end with its traceback."""
+
+Names = tyro.conf.Positional[tuple[str, ...]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; an error that a user can mend ends it with one message and code 1."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("sora_jax").setLevel(logging.INFO)
+    try:
+        if given[:1] == ["train"]:
+            train(given[1:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                {f.__name__: f for f in (train, generate, evaluate, encode, describe)},
+                prog="sora-jax",
+                description=__doc__,
+                args=given,
+            )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError, MemoryError, RuntimeError, *_errors()) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"sora-jax: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from sora_jax.checkpoint import CheckpointError
+    from sora_jax.data.video import VideoError
+
+    return (CheckpointError, VideoError)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainFlags:
+    """Trains the stages of an experiment file in order, skipping those that are done.
+
+    Further flags change the experiment's own fields: `--objective.model.depth 4`, or
+    `--STAGE.objective.model.depth 4` where it has several stages.
+    """
+
+    experiment: tyro.conf.Positional[str]
+    """A Python file that binds `experiment` (and `smoke`)."""
+    out: str | None = None
+    """The run's folder, local or gs://; by default runs/ and the file's name."""
+    smoke: bool = False
+    """Run the file's tiny twin."""
+    until: str | None = None
+    """Name of the last stage to run."""
+
+
+def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()) -> None:
+    """Train an experiment file: `sora-jax train FILE --help` lists all of its numbers."""
+    from sora_jax.stages import run_stages
+
+    asked = [flag for flag in arguments if flag in ("-h", "--help")]
+    rest = [flag for flag in arguments if flag not in ("-h", "--help")]
+    if asked and not rest:
+        tyro.cli(TrainFlags, prog="sora-jax train", args=["--help"])
+    flags, unknown = tyro.cli(
+        TrainFlags, prog="sora-jax train", args=rest, return_unknown_args=True
+    )
+    stages = config.read_experiment(flags.experiment, smoke=flags.smoke)
+    stages = config.override(stages, [*unknown, *asked], program="sora-jax train EXPERIMENT")
+    folder = flags.out or f"runs/{Path(flags.experiment).stem}"
+    run_stages(stages, folder, until=flags.until)
+
+
+def generate(
+    prompts: Names = (),
+    *,
+    checkpoint: str,
+    prompt_file: str | None = None,
+    frames: int = 17,
+    height: int = 64,
+    width: int = 64,
+    steps: int = 50,
+    guidance: float = 3.0,
+    negative: str = "",
+    seed: int = 0,
+    out: str = "clip.mp4",
+    sheet: str | None = None,
+) -> None:
+    """Generate a clip for each prompt.
+
+    Args:
+        prompts: what to show; several make several clips.
+        checkpoint: the run's folder, local or gs://.
+        prompt_file: a text file with a prompt in each line, after those of the command line.
+        frames: frames of the clip; 1 makes an image.
+        height: pixels; any number.
+        width: pixels; any number.
+        steps: steps of the sampler.
+        guidance: how strongly the prompt is followed; 1 is not beyond what was learnt.
+        negative: what to be guided away from.
+        seed: the same seed gives the same clip; further prompts take the numbers that follow.
+        out: .mp4, .gif or, for one frame, .png; of several clips, numbered before the ending.
+        sheet: a .png to draw frames of all clips into, under their prompts.
+    """
+    import sora_jax
+    from sora_jax.data.video import contact_sheet, write_video
+
+    texts = [*prompts, *(_lines(prompt_file) if prompt_file else ())]
+    if not texts:
+        raise ValueError("there is no prompt; give one, or --prompt-file with one in each line")
+    paths = _numbered(out, len(texts))
+    for path in [*paths, *([sheet] if sheet else [])]:
+        if not epath.Path(path).parent.exists():
+            raise ValueError(f"{path}: there is no folder {epath.Path(path).parent}")
+    pipeline = sora_jax.load(checkpoint)
+    clips = []
+    # One at a time, so that each clip is on disk before the next is begun.
+    for number, (text, path) in enumerate(zip(texts, paths, strict=True)):
+        clip = pipeline.generate(
+            text,
+            frames=frames,
+            height=height,
+            width=width,
+            steps=steps,
+            guidance=guidance,
+            negative=negative,
+            seed=seed + number,
+            progress=True,
+        )
+        clip.save(path)
+        print(path)
+        clips.append(clip.frames)
+    if sheet:
+        write_video(sheet, contact_sheet(clips, texts)[None], fps=1)
+        print(sheet)
+
+
+def _lines(path: str) -> list[str]:
+    return [line for line in epath.Path(path).read_text().splitlines() if line.strip()]
+
+
+def _numbered(out: str, count: int) -> list[str]:
+    stem, dot, ending = out.rpartition(".")
+    if not dot or "/" in ending:
+        raise ValueError(f"--out {out} has no ending; give one of .mp4, .gif, .png")
+    return [out] if count == 1 else [f"{stem}_{n}.{ending}" for n in range(count)]
+
+
+def evaluate(
+    checkpoint: tyro.conf.Positional[str],
+    files: Names = (),
+    *,
+    frames: int = 17,
+    longest: int | None = None,
+    json_out: str | None = None,
+) -> None:
+    """Measure a checkpoint: reconstruction of given files, and the loss on a grid of (size, sigma).
+
+    Args:
+        checkpoint: a run of an autoencoder or of a transformer, local or gs://.
+        files: videos and images; without any, the loss is taken over the run's own training data.
+        frames: how many of each file's first frames are taken (rounded down to 1 + 4k).
+        longest: the longer side that larger files are reduced to, in pixels.
+        json_out: a file to write the table to as JSON.
+    """
+    from sora_jax.evaluation.checkpoint import evaluate_checkpoint
+
+    report = evaluate_checkpoint(checkpoint, files, frames=frames, longest=longest)
+    for table in report.tables():
+        Console().print(table)
+    if json_out:
+        epath.Path(json_out).write_text(report.to_json())
+
+
+def encode(
+    autoencoder: tyro.conf.Positional[str],
+    data: tyro.conf.Positional[str],
+    *,
+    out: str,
+    tokens: int = 4096,
+    fps: float | None = None,
+) -> None:
+    """Encode clips into latents for the training of a transformer.
+
+    Args:
+        autoencoder: the run of an autoencoder, or a frozen one.
+        data: a folder (local or gs://) or the name of a tensorflow-datasets set.
+        out: the folder to write.
+        tokens: the token budget of a batch.
+        fps: frames per second to read at; by default each clip's own.
+    """
+    from sora_jax.stages import encode_folder
+
+    encode_folder(autoencoder, data, out=out, tokens=tokens, fps=fps)
+
+
+def describe(
+    what: tyro.conf.Positional[str],
+    *,
+    smoke: bool = False,
+    tokens: int = 4096,
+    fps: float | None = None,
+    json_out: str | None = None,
+) -> None:
+    """Tell, before any training, what would be trained on, or what an experiment is.
+
+    Args:
+        what: an experiment (.py), a folder (local or gs://), `worlds`, or the name of a
+            tensorflow-datasets set.
+        smoke: describe the experiment's tiny twin.
+        tokens: the token budget of a batch, for data.
+        fps: frames per second that data is read at; by default each clip's own.
+        json_out: a file to write the same to as JSON.
+    """
+    from sora_jax.description import describe_data, describe_experiment
+
+    if what.endswith(".py"):
+        report: Any = describe_experiment(what, smoke=smoke)
+    else:
+        report = describe_data(what, tokens=tokens, fps=fps)
+    print(report.render())
+    if json_out:
+        epath.Path(json_out).write_text(report.to_json())
+    if not report.usable:
+        raise ValueError(f"{what} has no usable clip")

@@ -1,0 +1,218 @@
+"""`sora-jax describe`: what an experiment is or what data holds, told before any training."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+from rich.table import Table
+
+from sora_jax import config
+from sora_jax.arrays import Size
+from sora_jax.data import report
+from sora_jax.data.buckets import GRID
+from sora_jax.data.folder import Folder
+from sora_jax.data.latents import LatentClips
+from sora_jax.data.pipeline import Clips
+from sora_jax.data.suggest import Suggested
+from sora_jax.data.tfds import TFDS
+from sora_jax.data.worlds.sprites import Sprites
+from sora_jax.models import accounting
+from sora_jax.objectives.autoencoding import Autoencoding
+from sora_jax.objectives.denoising import Denoising
+from sora_jax.training.encoding import Encode
+from sora_jax.training.train import Train
+
+FRAMES = (1, 5, 9, 17, 33)
+"""Lengths that `describe DATA` chooses buckets from."""
+
+
+def source_of(what: str) -> Folder | TFDS | Sprites:
+    """Returns the source that a word on the command line stands for.
+
+    `worlds`, an existing path or gs://, or else the name of a tensorflow-datasets set.
+    """
+    if what == "worlds":
+        return Sprites()
+    if "://" in what or epath.Path(what).expanduser().exists():
+        return Folder(path=what)
+    if "/" in what and not what.split("/")[0].isidentifier():
+        raise ValueError(f"{what}: there is no such folder, and it is no tensorflow-datasets name")
+    return TFDS(name=what)
+
+
+def clips_of(what: str, *, tokens: int, fps: float | None) -> Clips:
+    """Returns the data that a word stands for, in buckets derived from it."""
+    buckets = Suggested(tokens=tokens, frames=FRAMES, pixels=_pixels(tokens))
+    return Clips(source=source_of(what), buckets=buckets, fps=fps)
+
+
+def _pixels(tokens: int) -> int:
+    """Pixels of a frame such that a still takes at most an eighth of the budget."""
+    return max(tokens // 8, 1) * GRID.factor.height * GRID.factor.width * 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataDescription:
+    """What data holds."""
+
+    report: report.Report
+
+    @property
+    def usable(self) -> bool:
+        return self.report.usable
+
+    def render(self) -> str:
+        return report.render(self.report)
+
+    def to_json(self) -> str:
+        return json.dumps(self.report.to_json(), indent=1)
+
+
+def describe_data(what: str, *, tokens: int, fps: float | None) -> DataDescription:
+    """Returns what a folder, a tfds set or the worlds hold, in buckets of `tokens` a batch."""
+    return DataDescription(report=report.describe(clips_of(what, tokens=tokens, fps=fps)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """One model of a stage."""
+
+    stage: str
+    model: str
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BucketCost:
+    """What a training step of one bucket costs; `bytes` is an estimate of the peak."""
+
+    stage: str
+    bucket: str
+    batch: int
+    tokens: int
+    flops: int
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentDescription:
+    """What an experiment is made of and costs, and what its data holds where that can be seen."""
+
+    name: str
+    parts: tuple[Part, ...]
+    buckets: tuple[BucketCost, ...]
+    notes: tuple[str, ...]
+
+    usable = True
+
+    def render(self) -> str:
+        console = Console(file=io.StringIO(), width=100, highlight=False)
+        models = Table("stage", "model", "parameters", title=self.name, title_justify="left")
+        for part in self.parts:
+            models.add_row(part.stage, part.model, f"{part.parameters:,}")
+        console.print(models)
+        costs = Table(title="a training step", title_justify="left")
+        for name in ("stage", "bucket", "batch", "tokens", "GFLOP", "memory, GiB"):
+            costs.add_column(name, justify="left" if name in ("stage", "bucket") else "right")
+        for cost in self.buckets:
+            costs.add_row(
+                cost.stage,
+                cost.bucket,
+                str(cost.batch),
+                str(cost.tokens),
+                f"{cost.flops / 1e9:,.1f}",
+                f"{cost.bytes / 2**30:.2f}",
+            )
+        if self.buckets:
+            console.print(costs)
+        for note in self.notes:
+            console.print(note, markup=False)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def describe_experiment(path: str, *, smoke: bool = False) -> ExperimentDescription:
+    """Returns what the stages of an experiment file are made of, and what their steps cost."""
+    stages = config.read_experiment(path, smoke=smoke)
+    parts: list[Part] = []
+    costs: list[BucketCost] = []
+    notes: list[str] = []
+    known: dict[str, tuple[tuple[Any, int], ...]] = {}
+    for stage in stages:
+        if isinstance(stage, Encode):
+            # Latents come in the buckets of the pixels that they are made of.
+            known[f"{{out}}/{stage.name}"] = _shapes(stage.data, notes, stage.name)
+        elif isinstance(stage, Train):
+            parts += _parts(stage)
+            latents = isinstance(stage.data, LatentClips)
+            shapes = known.get(stage.data.path) if latents else None
+            shapes = _shapes(stage.data, notes, stage.name) if shapes is None else shapes
+            costs += [_cost(stage, size, _batch(stage.data, size, rows)) for size, rows in shapes]
+    return ExperimentDescription(
+        name=path, parts=tuple(parts), buckets=tuple(costs), notes=tuple(dict.fromkeys(notes))
+    )
+
+
+def _shapes(data: Any, notes: list[str], stage: str) -> tuple[tuple[Size, int], ...]:
+    """Size and rows of each bucket, where the data can be looked at; a note where it cannot."""
+    boxes = getattr(data, "buckets", None)
+    if not isinstance(boxes, tuple):
+        try:
+            boxes = data.open().plan.used
+        except (ValueError, OSError) as error:
+            notes.append(f"{stage}: buckets are not known yet: {error}")
+            return ()
+    return tuple((box.size, box.batch) for box in boxes)
+
+
+def _batch(data: Any, size: Size, rows: int) -> int:
+    tokens = getattr(data, "tokens", None)
+    return rows if tokens is None else max(1, tokens // GRID.tokens(size))
+
+
+def _parts(stage: Train) -> list[Part]:
+    objective = stage.objective
+    if isinstance(objective, Denoising):
+        text = accounting.text_encoder(objective.text, text=1).parameters
+        return [
+            Part(
+                stage=stage.name,
+                model="transformer",
+                parameters=accounting.transformer_parameters(objective.model),
+            ),
+            Part(stage=stage.name, model="text encoder", parameters=text),
+        ]
+    if isinstance(objective, Autoencoding):
+        size = Size(1, *objective.vae.factor[1:])
+        parameters = accounting.autoencoder(objective.vae, size).parameters
+        return [Part(stage=stage.name, model="autoencoder", parameters=parameters)]
+    return []
+
+
+def _cost(stage: Train, size: Size, batch: int) -> BucketCost:
+    objective: Any = stage.objective
+    if isinstance(objective, Denoising):
+        latent = GRID.latent(size)
+        text = getattr(objective.text, "length", 1)
+        costs = [
+            accounting.transformer(objective.model, latent, text=text, batch=batch),
+            accounting.text_encoder(objective.text, text=text, batch=batch),
+        ]
+    else:
+        costs = [accounting.autoencoder(objective.vae, size, batch=batch)]
+    return BucketCost(
+        stage=stage.name,
+        bucket=str(size),
+        batch=batch,
+        tokens=costs[0].tokens,
+        flops=sum(cost.training_flops for cost in costs),
+        bytes=sum(cost.training_bytes for cost in costs),
+    )

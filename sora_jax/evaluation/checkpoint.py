@@ -1,0 +1,171 @@
+"""`sora-jax evaluate`: what one checkpoint is worth, on given files or on its own data."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from rich.table import Table
+
+from sora_jax import checkpoint
+from sora_jax.arrays import Batch, Size, Text
+from sora_jax.data.framing import fitted, resized
+from sora_jax.data.sidecars import beside
+from sora_jax.data.video import read_clip
+from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
+from sora_jax.evaluation.validation import SIGMAS, grid_losses
+from sora_jax.generation.pipeline import AUTOENCODER, Pipeline, find, load
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured.
+
+    files   for each file its size and the autoencoder's `psnr` (dB) and `ssim`.
+    losses  the diffusion loss for each (bucket, sigma); empty for an autoencoder alone.
+    losses_on  what the losses were taken over.
+    """
+
+    checkpoint: str
+    files: dict[str, dict[str, Any]]
+    losses: dict[tuple[str, float], float]
+    losses_on: str
+
+    def tables(self) -> list[Table]:
+        """As tables to print."""
+        return [
+            table
+            for table, rows in ((self._file_table(), self.files), (self._loss_table(), self.losses))
+            if rows
+        ]
+
+    def to_json(self) -> str:
+        """As JSON text."""
+        fields = dataclasses.asdict(self)
+        fields["losses"] = [
+            {"bucket": bucket, "sigma": sigma, "loss": loss}
+            for (bucket, sigma), loss in self.losses.items()
+        ]
+        return json.dumps(fields, indent=1)
+
+    def _file_table(self) -> Table:
+        table = Table("file", "size", "PSNR, dB", "SSIM", title="reconstruction")
+        for name, row in self.files.items():
+            table.add_row(name, row["size"], f"{row['psnr']:.2f}", f"{row['ssim']:.4f}")
+        scores = list(self.files.values())
+        if len(scores) > 1:
+            mean = {key: np.mean([row[key] for row in scores]) for key in ("psnr", "ssim")}
+            table.add_section()
+            table.add_row("mean", "", f"{mean['psnr']:.2f}", f"{mean['ssim']:.4f}")
+        return table
+
+    def _loss_table(self) -> Table:
+        sigmas = sorted({sigma for _, sigma in self.losses})
+        table = Table("bucket", *(f"sigma {s:g}" for s in sigmas), title=f"loss {self.losses_on}")
+        for bucket in dict.fromkeys(bucket for bucket, _ in self.losses):
+            row = (self.losses.get((bucket, sigma)) for sigma in sigmas)
+            table.add_row(bucket, *("" if loss is None else f"{loss:.4f}" for loss in row))
+        return table
+
+
+def evaluate_checkpoint(
+    folder: str, files: Sequence[str] = (), *, frames: int = 17, longest: int | None = None
+) -> Evaluation:
+    """Measures a run of an autoencoder or of a transformer (with the autoencoder it goes with).
+
+    files    videos and images; the first `frames` of each (down to 1 + 4k) are taken, reduced so
+             that the longer side is at most `longest` pixels. Captions beside them condition the
+             loss. Without files the loss is over the run's own training data.
+
+    Raises CheckpointError for what is no such run, VideoError for a file that cannot be read, and
+    ValueError if there is nothing to measure.
+    """
+    run = find(folder)
+    record = checkpoint.read_experiment(checkpoint.newest(run))
+    if not hasattr(record.objective, "grid_loss"):
+        if not files:
+            raise ValueError(f"{run} is an autoencoder: name the FILES to reconstruct")
+        vae, params = _autoencoder(run, record)
+        clips = _clips(files, frames, longest, vae.factor)
+        return Evaluation(
+            checkpoint=str(run), files=_fidelities(vae, params, clips), losses={}, losses_on=""
+        )
+    pipeline = load(folder)
+    if files:
+        clips = _clips(files, frames, longest, pipeline.vae.factor)
+        rows = _fidelities(pipeline.vae, pipeline.vae_params, clips)
+        batches = [_batch(pipeline, name, clip) for name, clip in clips.items()]
+        where = "on these files"
+    else:
+        rows, batches = {}, _own_batches(record.data)
+        where = "on the run's own training data"
+    losses = grid_losses(pipeline.denoiser, pipeline.params, batches, sigmas=SIGMAS)
+    return Evaluation(checkpoint=str(run), files=rows, losses=losses, losses_on=where)
+
+
+def _autoencoder(run: Any, record: Any) -> tuple[Any, Any]:
+    if (run / AUTOENCODER).exists():
+        return checkpoint.read_frozen(run / AUTOENCODER)
+    # The parameters of an autoencoder depend on no batch: any will do.
+    still = np.zeros((1, 1, *record.objective.vae.factor[1:], 3), np.uint8)
+    batch = Batch(
+        video=still,
+        latent=None,
+        extent=np.array([still.shape[1:4]], np.int32),
+        text=Text(tokens=np.zeros((1, 1), np.int32), length=np.ones(1, np.int32)),
+        weight=np.ones(1, np.float32),
+    )
+    abstract = checkpoint.abstract(record.objective, batch)
+    params = checkpoint.read_params(checkpoint.newest(run), abstract)
+    if bad := checkpoint.nonfinite(params):
+        raise checkpoint.CheckpointError(f"{run}: not finite: {', '.join(bad[:5])}")
+    return record.objective.frozen(params)
+
+
+def _clips(
+    files: Sequence[str], frames: int, longest: int | None, factor: Size
+) -> dict[str, np.ndarray]:
+    clips = {}
+    for name in files:
+        clip = whole_frames(read_clip(name, count=frames), factor)
+        if longest is not None:
+            size = fitted(*clip.shape[1:3], box=Size(1, longest, longest))
+            clip = resized(clip, *size)
+        clips[name] = clip
+    return clips
+
+
+def _fidelities(vae: Any, params: Any, clips: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"size": str(Size(*clip.shape[:3]))}
+        | fidelity(clip, reconstructed(vae, params, clip))
+        for name, clip in clips.items()
+    }
+
+
+def _batch(pipeline: Pipeline, name: str, clip: np.ndarray) -> tuple[str, Batch]:
+    path = epath.Path(name)
+    siblings = frozenset(sibling.name for sibling in path.parent.iterdir())
+    captions, _ = beside(path.parent, path.name, siblings, {})
+    size = Size(*clip.shape[:3])
+    batch = Batch(
+        video=None,
+        latent=encoded(pipeline.vae, pipeline.vae_params, clip),
+        extent=np.array([size], np.int32),
+        text=pipeline.tokenizer.tokens([captions[0].text if captions else ""]),
+        weight=np.ones(1, np.float32),
+    )
+    return str(size), batch
+
+
+def _own_batches(data: Any) -> list[tuple[str, Batch]]:
+    """One pass over the data, at most 32 steps of it."""
+    opened = dataclasses.replace(data, workers=0).open()
+    with opened.loader() as loader:
+        loaded = list(itertools.islice(loader, min(32, opened.epoch_steps)))
+    return [(each.bucket, each.batch) for each in loaded]

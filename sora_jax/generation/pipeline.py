@@ -1,0 +1,294 @@
+"""From a checkpoint to clips: text to video and to image, at any size."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, Protocol, overload, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jaxtyping import Array, Float, UInt8
+from rich.progress import track
+
+import sora_jax
+from sora_jax import checkpoint
+from sora_jax.arrays import Batch, HostOrDevice, Key, Size, Text
+from sora_jax.diffusion.guidance import Guidance
+from sora_jax.diffusion.samplers import Euler, Sampler
+from sora_jax.diffusion.times import grid
+from sora_jax.generation.clip import Clip
+from sora_jax.generation.memory import check_memory
+from sora_jax.models.vae import VAE
+
+AUTOENCODER = "autoencoder"
+"""The folder of the frozen autoencoder below a run's."""
+
+LATENTS_AT_ONCE = 8
+"""Latent frames decoded together; longer clips go through the decoder in a stream."""
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns prompts into what the text encoder was trained on."""
+
+    def tokens(self, texts: Sequence[str]) -> Text: ...
+
+    def truncated(self, texts: Sequence[str]) -> int: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Pipeline:
+    """A trained transformer with its text encoder, and the autoencoder whose latents it knows.
+
+    denoiser     the objective that it was trained by, with schedule, prediction and models.
+    params       {"model": ..., "text": ...}.
+    fps          frames per second of the clips that it was trained on.
+    source       where it came from, kept in what it makes.
+    """
+
+    denoiser: Any
+    params: Any
+    vae: VAE
+    vae_params: Any
+    tokenizer: Tokenizer
+    fps: float
+    source: str
+
+    @overload
+    def generate(self, prompt: str, **settings: Any) -> Clip: ...
+    @overload
+    def generate(self, prompt: Sequence[str], **settings: Any) -> list[Clip]: ...
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        frames: int = 17,
+        height: int = 64,
+        width: int = 64,
+        steps: int = 50,
+        guidance: float = 3.0,
+        seed: int = 0,
+        negative: str = "",
+        sampler: Sampler | None = None,
+        progress: bool = False,
+    ) -> Clip | list[Clip]:
+        """Returns a clip for a prompt, or one for each of several (seeds `seed`, `seed` + 1, ...).
+
+        frames, height, width  of the clip, in pixels; one frame makes an image. Sizes that the
+                               autoencoder cannot make are sampled larger and cropped back.
+        steps      of the sampler, which is `Euler` by default; one that is given brings its own.
+        guidance   how strongly the prompt is followed: 1 not beyond what was learnt.
+        seed       the same seed gives the same clip.
+        negative   what to be guided away from.
+        progress   show a bar.
+
+        Raises ValueError for impossible settings and MemoryError, with the estimate, for a size
+        that does not fit.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            raise ValueError("prompt is an empty list; give at least one prompt")
+        wanted = Size(frames, height, width)
+        if min(wanted) < 1:
+            raise ValueError(f"size {wanted} is impossible; frames, height and width start at 1")
+        sampler = Euler(steps=steps) if sampler is None else sampler
+        latent_size = self.vae.latent_size(wanted)
+        check_memory(self, wanted, guided=guidance != 1)
+        clips = []
+        bar = functools.partial(track, total=len(prompts) * sampler.steps, disable=not progress)
+        ticks = iter(bar(range(len(prompts) * sampler.steps), description="sampling"))
+        for index, text in enumerate(prompts):
+            key = jax.random.key(seed + index)
+            latent = self._sample(
+                self._condition(text, negative),
+                latent_size,
+                sampler=sampler,
+                guidance=Guidance(scale=float(guidance)),
+                key=key,
+                tick=lambda: next(ticks, None),
+            )
+            video = self.decode(latent)[0, :frames, :height, :width]
+            settings = {
+                "prompt": text,
+                "negative": negative,
+                "seed": seed + index,
+                "size": wanted,
+                "sampler": sampler,
+                "guidance": guidance,
+                "model": self.source,
+                "version": f"sora_jax {sora_jax.__version__}",
+            }
+            clips.append(
+                Clip(
+                    frames=video,
+                    fps=self.fps,
+                    metadata={name: str(value) for name, value in settings.items()},
+                )
+            )
+        next(ticks, None)
+        return clips[0] if isinstance(prompt, str) else clips
+
+    def decode(
+        self, latent: Float[HostOrDevice, "1 f h w c"]
+    ) -> UInt8[np.ndarray, "1 frames height width 3"]:
+        """Returns the pixels of normalised latents, streamed where the clip is long."""
+        frames = latent.shape[1]
+        if frames <= LATENTS_AT_ONCE:
+            return np.asarray(_decode(self.vae, self.vae_params, latent))
+        parts, past = [], None
+        # The first latent stands for one frame; the rest in equal chunks, so that few programs are
+        # compiled.
+        for start in (0, *range(1, frames, LATENTS_AT_ONCE)):
+            end = 1 if start == 0 else start + LATENTS_AT_ONCE
+            part, past = _decode_chunk(self.vae, self.vae_params, latent[:, start:end], past)
+            parts.append(np.asarray(part))
+        return np.concatenate(parts, axis=1)
+
+    def _condition(self, prompt: str, negative: str) -> tuple[Text, Text | None]:
+        # The empty prompt is the null that training dropped captions to.
+        against = self.tokenizer.tokens([negative]) if negative else None
+        return self.tokenizer.tokens([prompt]), against
+
+    def _sample(
+        self,
+        condition: tuple[Text, Text | None],
+        size: Size,
+        *,
+        sampler: Sampler,
+        guidance: Guidance,
+        key: Key,
+        tick: Any,
+    ) -> Float[Array, "1 f h w c"]:
+        start_key, step_key = jax.random.split(key)
+        x = jax.random.normal(start_key, (1, *size, self.vae.latent_channels))
+        x = self.denoiser.schedule.mix(jnp.zeros_like(x), x, 1.0)
+        tokens = int(self.denoiser.tokens(jnp.array([size]))[0])
+        times = np.asarray(grid(sampler.steps, self.denoiser.times.alpha(tokens)))
+        spoken = _speak(self.denoiser, guidance, self.params, *condition)
+        carry = sampler.init(x)
+        for index, (t, t_next) in enumerate(itertools.pairwise(times)):
+            carry = _step(
+                self.denoiser,
+                sampler,
+                guidance,
+                self.params,
+                spoken,
+                carry,
+                t,
+                t_next,
+                jax.random.fold_in(step_key, index),
+            )
+            jax.block_until_ready(carry)
+            tick()
+        return carry.x
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _speak(
+    denoiser: Any, guidance: Guidance, params: Any, text: Text, negative: Text | None
+) -> Any:
+    return denoiser.condition(params, text, guidance=guidance, negative=negative)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+    denoiser: Any,
+    sampler: Sampler,
+    guidance: Guidance,
+    params: Any,
+    condition: Any,
+    carry: Any,
+    t: Any,
+    t_next: Any,
+    key: Key,
+) -> Any:
+    estimate = denoiser.estimator(params, condition, guidance=guidance)
+    key_or_none = key if sampler.stochastic else None
+    return sampler.step(
+        estimate, carry, t, t_next, schedule=denoiser.schedule, start=1.0, key=key_or_none
+    )
+
+
+def to_uint8(video: Float[Array, "batch frames height width 3"]) -> UInt8[Array, "b f h w 3"]:
+    """Returns pixels of -1..1 as 0..255, clipped."""
+    return jnp.clip(jnp.round((video + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(vae: VAE, params: Any, latent: Any) -> Any:
+    latent = vae.apply({"params": params}, latent, method="denormalise")
+    return to_uint8(vae.apply({"params": params}, latent, method="decode"))  # type: ignore[arg-type]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode_chunk(vae: VAE, params: Any, latent: Any, past: Any) -> Any:
+    latent = vae.apply({"params": params}, latent, method="denormalise")
+    video, past = vae.apply({"params": params}, latent, past, method="decode_chunk")
+    return to_uint8(video), past
+
+
+def find(folder: epath.PathLike) -> epath.Path:
+    """Returns the run that a folder stands for: itself, or the one stage in it that can generate.
+
+    Raises CheckpointError where there is none, or several.
+    """
+    path = checkpoint.located(folder)
+    if not path.exists():
+        raise checkpoint.CheckpointError(f"there is no folder {path}")
+    if (path / checkpoint.CHECKPOINTS).exists() or (path / "experiment").exists():
+        return path
+    runs = [
+        child
+        for child in path.iterdir()
+        if (child / checkpoint.CHECKPOINTS).exists() and (child / AUTOENCODER).exists()
+    ]
+    if len(runs) != 1:
+        names = ", ".join(sorted(run.name for run in runs)) or "none"
+        raise checkpoint.CheckpointError(
+            f"{path} is no run, and of its folders these can generate: {names}; name one"
+        )
+    return runs[0]
+
+
+def load(folder: epath.PathLike, *, averaged: bool = True) -> Pipeline:
+    """Returns the pipeline of a run of `sora-jax train`, its stage folder or one checkpoint of it.
+
+    The averaged parameters are taken, or those last trained. Raises CheckpointError, naming the
+    path, for what is missing, damaged, not a generator, or holds a NaN.
+    """
+    run = find(folder)
+    step = checkpoint.newest(run)
+    record = checkpoint.read_experiment(step)
+    if not hasattr(record.objective, "estimator"):
+        raise checkpoint.CheckpointError(
+            f"{step} was trained by {type(record.objective).__name__}, which cannot generate; "
+            "name the run of the transformer"
+        )
+    home = step.parent.parent if step.parent.name == checkpoint.CHECKPOINTS else step
+    vae, vae_params = checkpoint.read_frozen(home / AUTOENCODER)
+    tokenizer = record.data.tokenizer
+    batch = Batch(
+        video=None,
+        latent=np.zeros((1, 1, 2, 2, vae.latent_channels), np.float32),
+        extent=np.array([[1, *(2 * n for n in vae.factor[1:])]], np.int32),
+        text=tokenizer.tokens([""]),
+        weight=np.ones(1, np.float32),
+    )
+    abstract = checkpoint.abstract(record.objective, batch)
+    params = checkpoint.read_params(step, abstract, item="ema" if averaged else "params")
+    if bad := checkpoint.nonfinite(params) + checkpoint.nonfinite(vae_params):
+        raise checkpoint.CheckpointError(f"{step}: not finite: {', '.join(bad[:5])}")
+    return Pipeline(
+        denoiser=record.objective,
+        params=params,
+        vae=vae,
+        vae_params=vae_params,
+        tokenizer=tokenizer,
+        fps=float(checkpoint.read_record(step, "data")["fps"]),
+        source=str(step),
+    )

@@ -1,0 +1,113 @@
+"""Where and when a token is: diffusion time as sinusoids, and rotary positions.
+
+Sinusoids of a time t in 0..1, as Wan 2.1 has them (arXiv 2503.20314, after arXiv 1706.03762):
+[cos(1000 t w), sin(1000 t w)],  w_i = 10000^(-i / half).
+
+Rotary positions (arXiv 2104.09864): the two halves of a head are the real and imaginary parts of
+head_dim / 2 complex numbers, each turned by the angle position * 10000^(-2 i / dim). The head is
+split over frames, height and width as in Wan, 44 / 42 / 42 of 128. (Wan pairs neighbours, 2 i and
+2 i + 1, where we pair halves, i and i + head_dim / 2: the same attention with the columns of two
+kernels in another order, which its importer sees to, and no strided access in the inner loop.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sora_jax.arrays import Size
+from sora_jax.models.conv import Dtype
+
+SINUSOIDS = 256
+"""Numbers that stand for one diffusion time."""
+
+_LONGEST = 10_000.0
+
+
+def linear(
+    features: int,
+    names: tuple[str | None, str | None],
+    dtype: Dtype,
+    *,
+    kernel: nn.initializers.Initializer = nn.initializers.xavier_uniform(),  # noqa: B008
+    name: str | None = None,
+) -> nn.Dense:
+    """Returns a linear layer whose kernel [in, out] carries the logical axes `names`.
+
+    Parameters are float32 and computation is in `dtype`; the bias starts at zero.
+    """
+    return nn.Dense(
+        features,
+        name=name,
+        dtype=jnp.dtype(dtype),
+        kernel_init=nn.with_logical_partitioning(kernel, names),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), names[1:]),
+    )
+
+
+def sinusoids(time: Float[Array, "*places"]) -> Float[Array, "*places sinusoids"]:
+    """Returns SINUSOIDS numbers for each `time` in 0..1: cosines, then sines."""
+    half = SINUSOIDS // 2
+    frequencies = (_LONGEST ** (-np.arange(half) / half)).astype(np.float32)
+    angles = (1000.0 * time)[..., None] * frequencies
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """Diffusion time to an embedding: sinusoids, linear, SiLU, linear; all of it in float32."""
+
+    width: int
+
+    def setup(self) -> None:
+        self.up = linear(self.width, (None, "time_embed"), "float32")
+        self.down = linear(self.width, ("time_embed", "embed"), "float32")
+
+    def __call__(self, time: Float[Array, "*places"]) -> Float[Array, "*places width"]:
+        return self.down(nn.silu(self.up(sinusoids(time))))
+
+
+def split(head_dim: int) -> Size:
+    """Returns how many numbers of a head turn with frames, height and width: 44, 42, 42 of 128."""
+    space = 2 * (head_dim // 6)
+    return Size(head_dim - 2 * space, space, space)
+
+
+def angles(length: int, dim: int) -> Float[np.ndarray, "positions half"]:
+    """Returns the angles of positions 0..length - 1 on one axis of `dim` numbers, in float64."""
+    return np.outer(np.arange(length), _LONGEST ** (-np.arange(0, dim, 2) / dim))
+
+
+def rotary(
+    grid: Size, head_dim: int
+) -> tuple[Float[Array, "tokens half"], Float[Array, "tokens half"]]:
+    """Returns cosines and sines of all tokens of a grid, frames slowest, for heads of `head_dim`.
+
+    The tables of the three axes are exact and small; only on the device do they become one of
+    tokens, which as a constant would swell the program.
+    """
+    turned = [angles(length, dim) for length, dim in zip(grid, split(head_dim), strict=True)]
+
+    def table(function: Any) -> Float[Array, "tokens half"]:
+        f, h, w = (function(a).astype(np.float32) for a in turned)
+        parts = f[:, None, None], h[None, :, None], w[None, None, :]
+        spread = [jnp.broadcast_to(part, (*grid, part.shape[-1])) for part in parts]
+        return jnp.concatenate(spread, axis=-1).reshape(-1, head_dim // 2)
+
+    return table(np.cos), table(np.sin)
+
+
+def rotate(
+    x: Float[Array, "batch tokens heads head_dim"],
+    cosine: Float[Array, "tokens half"],
+    sine: Float[Array, "tokens half"],
+) -> Float[Array, "batch tokens heads head_dim"]:
+    """Turns the halves of each head, as complex numbers, by the angles of the tokens."""
+    real, imaginary = jnp.split(x, 2, axis=-1)
+    cosine, sine = cosine[:, None].astype(x.dtype), sine[:, None].astype(x.dtype)
+    return jnp.concatenate(
+        [real * cosine - imaginary * sine, real * sine + imaginary * cosine], axis=-1
+    )

@@ -1,0 +1,454 @@
+"""The causal 3-D convolutional video autoencoder, in the structure of Wan 2.1 (arXiv 2503.20314).
+
+1 + 4k frames of 8h x 8w pixels become 1 + k latent frames of h x w places, each a Gaussian; the
+first frame is coded alone, so that an image is a video of one frame. Each norm looks at one place
+only (RMS over the channels), each convolution at the two frames before: so a clip coded in chunks
+with the pasts of the layers carried along equals the clip in one go.
+
+Padding. A clip that fills no whole number of latent places is continued by repeating its last frame
+and its last row and column of pixels, each row of a batch beyond its own extent; what lies beyond
+the latent extent is zero before each convolution and hidden from the attention. So padding,
+whatever it holds, changes neither values nor gradients of the valid part.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.spmd import with_logical_partitioning
+from jaxtyping import Array, Float
+
+from sora_jax.arrays import Extent, Key, Latent, Size, Video
+from sora_jax.models.attention import attention
+from sora_jax.models.conv import (
+    CausalConv,
+    Dtype,
+    Features,
+    Form,
+    Layer,
+    Pointwise,
+    SpatialDown,
+    SpatialUp,
+    TemporalDown,
+    TemporalUp,
+    blanked,
+    in_turn,
+    inside,
+)
+
+Remat = Literal["none", "blocks"]
+"""What is computed again in the backward pass instead of kept: nothing, or each residual block."""
+
+
+class Posterior(NamedTuple):
+    """A Gaussian at each place of the latent grid."""
+
+    mean: Latent
+    log_variance: Latent
+
+    def sample(self, key: Key) -> Latent:
+        """Returns a draw through which gradients pass (arXiv 1312.6114).
+
+        A row's noise depends on the key and its place in the batch alone.
+        """
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(self.mean)))
+        noise = jax.vmap(lambda row: jax.random.normal(row, self.mean.shape[1:]))(keys)
+        return self.mean + jnp.exp(0.5 * self.log_variance) * noise
+
+    def divergence(self) -> Latent:
+        """Returns the Kullback-Leibler divergence from the standard normal, in nats a value."""
+        variance = jnp.exp(self.log_variance)
+        return 0.5 * (self.mean**2 + variance - 1.0 - self.log_variance)
+
+
+# Small enough to leave published weights' outputs alone; above 0 where all channels are 0.
+_EPSILON = 1e-12
+
+
+def rms_normalised(x: Features) -> tuple[Features, Float[Array, "batch frames height width 1"]]:
+    """Returns x / rms(x) over the channels, in float32, and 1 / rms(x) (arXiv 1910.07467)."""
+    wide = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + _EPSILON)
+    return wide * inverse, inverse
+
+
+@jax.custom_vjp
+def _activated(x: Array, gain: Array) -> Array:
+    """silu(x / rms(x) * gain), whose gradient keeps nothing but `x` and compiles in half the time.
+
+    With n = x / rms(x), s = sigmoid(n gain) and m the mean over channels, from the gradient d of y:
+    e = d s (1 + n gain (1 - s)),  dgain = sum(e n),  dx = (e gain - n m(e gain n)) / rms(x).
+    """
+    return jax.nn.silu(rms_normalised(x)[0] * gain).astype(x.dtype)
+
+
+def _activated_forward(x: Array, gain: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _activated(x, gain), (x, gain)
+
+
+def _activated_backward(kept: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
+    x, gain = kept
+    n, inverse = rms_normalised(x)
+    s = jax.nn.sigmoid(n * gain)
+    e = d.astype(jnp.float32) * s * (1 + n * gain * (1 - s))
+    projected = e * gain - n * jnp.mean(e * gain * n, axis=-1, keepdims=True)
+    return (projected * inverse).astype(x.dtype), jnp.sum(e * n, axis=range(x.ndim - 1))
+
+
+_activated.defvjp(_activated_forward, _activated_backward)
+
+
+def _gain(module: nn.Module, channels: int) -> Any:
+    initial = with_logical_partitioning(nn.initializers.ones_init(), (None,))
+    return module.param("scale", initial, (channels,), jnp.float32)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the channels, computed in float32."""
+
+    @nn.compact
+    def __call__(self, x: Features) -> Features:
+        return (rms_normalised(x)[0] * _gain(self, x.shape[-1])).astype(x.dtype)
+
+
+class Activation(nn.Module):
+    """RMS norm and SiLU, computed in float32."""
+
+    @nn.compact
+    def __call__(
+        self, x: Features, past: None, extent: Extent | None
+    ) -> tuple[Features, None, Extent | None]:
+        return _activated(x, _gain(self, x.shape[-1])), None, extent
+
+
+class ResidualBlock(nn.Module):
+    """Two activated causal convolutions beside an identity, or a linear map to other widths."""
+
+    features: int
+    dtype: Dtype
+    form: Form | None
+
+    @nn.compact
+    def __call__(
+        self, x: Features, past: dict[str, Any] | None, extent: Extent | None
+    ) -> tuple[Float[Array, "batch frames height width features"], dict[str, Any], Extent | None]:
+        layers = [
+            Activation(name="activation_1"),
+            CausalConv(self.features, self.dtype, self.form, name="conv_1"),
+            Activation(name="activation_2"),
+            CausalConv(self.features, self.dtype, self.form, name="conv_2"),
+        ]
+        change, past, _ = in_turn(layers, x, past, extent)
+        if x.shape[-1] != self.features:
+            x = Pointwise(self.features, self.dtype, name="shortcut")(x)
+        return x + change, past, extent
+
+
+class FrameAttention(nn.Module):
+    """Attention of one head among the valid places of each frame, added to its input."""
+
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(
+        self, x: Features, past: None, extent: Extent | None
+    ) -> tuple[Features, None, Extent | None]:
+        batch, frames, height, width, channels = x.shape
+        parts = Pointwise(3 * channels, self.dtype, name="qkv")(RMSNorm(name="norm")(x))
+        parts = parts.reshape(batch * frames, height * width, 1, 3 * channels)
+        query, key, value = jnp.split(parts, 3, axis=-1)
+        valid = None
+        if extent is not None:
+            valid = inside(extent, x.shape[1:4]).reshape(batch * frames, height * width)
+        seen = attention(query, key, value, valid=valid).reshape(x.shape)
+        return x + Pointwise(channels, self.dtype, name="out")(seen), None, extent
+
+
+class _Coder(nn.Module):
+    """What encoder and decoder have in common: the fields, and how a block is made."""
+
+    base: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    features: int
+    """Channels of the output."""
+    temporal: tuple[bool, ...]
+    dtype: Dtype
+    remat: Remat
+    form: Form | None
+
+    def block(self, features: int, name: str) -> Layer:
+        """Returns a residual block."""
+        kind = nn.remat(ResidualBlock) if self.remat == "blocks" else ResidualBlock
+        return kind(features, self.dtype, self.form, name=name)
+
+    def conv(self, features: int, name: str) -> Layer:
+        """Returns a causal convolution."""
+        return CausalConv(features, self.dtype, self.form, name=name)
+
+    def middle(self, features: int) -> list[Layer]:
+        """Returns the layers of the coarsest grid."""
+        return [
+            self.block(features, "middle_1"),
+            FrameAttention(self.dtype, name="middle_attention"),
+            self.block(features, "middle_2"),
+        ]
+
+
+class Encoder(_Coder):
+    """Pixels to twice the latent channels."""
+
+    @nn.compact
+    def __call__(
+        self, x: Features, past: dict[str, Any] | None, extent: Extent | None
+    ) -> tuple[
+        Float[Array, "batch frames_out rows columns features"], dict[str, Any], Extent | None
+    ]:
+        widths = [self.base * multiplier for multiplier in self.multipliers]
+        layers = [self.conv(self.base, "in")]
+        for level, width in enumerate(widths):
+            layers += [self.block(width, f"block_{level}_{i}") for i in range(self.blocks)]
+            if level < len(self.temporal):
+                layers += [SpatialDown(width, self.dtype, self.form, name=f"spatial_{level}")]
+                if self.temporal[level]:
+                    layers += [TemporalDown(width, self.dtype, self.form, name=f"time_{level}")]
+        layers += self.middle(widths[-1])
+        layers += [Activation(name="activation"), self.conv(self.features, "out")]
+        return in_turn(layers, x, past, extent)
+
+
+class Decoder(_Coder):
+    """Latents to pixels; levels count from the coarsest."""
+
+    @nn.compact
+    def __call__(
+        self, x: Features, past: dict[str, Any] | None, extent: Extent | None
+    ) -> tuple[
+        Float[Array, "batch frames_out rows columns features"], dict[str, Any], Extent | None
+    ]:
+        widths = [self.base * multiplier for multiplier in reversed(self.multipliers)]
+        temporal = self.temporal[::-1]
+        layers = [self.conv(widths[0], "in"), *self.middle(widths[0])]
+        for level, width in enumerate(widths):
+            layers += [self.block(width, f"block_{level}_{i}") for i in range(self.blocks + 1)]
+            if level < len(temporal):
+                if temporal[level]:
+                    layers += [TemporalUp(width, self.dtype, self.form, name=f"time_{level}")]
+                layers += [SpatialUp(width // 2, self.dtype, self.form, name=f"spatial_{level}")]
+        layers += [Activation(name="activation"), self.conv(self.features, "out")]
+        return in_turn(layers, x, past, extent)
+
+
+class VAE(nn.Module):
+    """The autoencoder. Parameters are float32 whatever `dtype` it computes in.
+
+    `base` times the multipliers are the channels of each level; between two levels height and width
+    halve, and time too where `temporal` says so. The defaults are Wan 2.1's. With `patch` 2 the
+    levels begin on a grid of half the height and width, whose places hold 2 x 2 pixels, as in Wan
+    2.2: for the same compression it has a level less, the one that costs most and learns least.
+    """
+
+    base: int = 96
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    blocks: int = 2
+    """Residual blocks of each level of the encoder; the decoder has one more."""
+    latent_channels: int = 16
+    temporal: tuple[bool, ...] = (False, True, True)
+    patch: int = 1
+    dtype: Dtype = "float32"
+    remat: Remat = "none"
+    form: Form | None = None
+    """Form of the convolutions; None is what is fast on the backend."""
+
+    def __post_init__(self) -> None:
+        if len(self.temporal) != len(self.multipliers) - 1:
+            raise ValueError(
+                f"temporal has {len(self.temporal)} flags and multipliers {len(self.multipliers)}"
+                " levels; give one flag for each step from a level to the next"
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        def coder(kind: type[_Coder], features: int) -> _Coder:
+            return kind(
+                base=self.base,
+                multipliers=self.multipliers,
+                blocks=self.blocks,
+                features=features,
+                temporal=self.temporal,
+                dtype=self.dtype,
+                remat=self.remat,
+                form=self.form,
+            )
+
+        self.encoder = coder(Encoder, 2 * self.latent_channels)
+        self.decoder = coder(Decoder, 3 * self.patch**2)
+        # In float32: they touch the latents themselves and cost nothing.
+        self.to_posterior = Pointwise(2 * self.latent_channels)
+        self.from_latent = Pointwise(self.latent_channels)
+        for name, value in (
+            ("latent_mean", nn.initializers.zeros_init()),
+            ("latent_std", nn.initializers.ones_init()),
+        ):
+            initial = with_logical_partitioning(value, ("latent_channels",))
+            setattr(self, name, self.param(name, initial, (self.latent_channels,), jnp.float32))
+
+    def __call__(self, video: Video, extent: Extent | None = None) -> tuple[Video, Posterior]:
+        """Returns the reconstruction from the posterior's mean, and the posterior."""
+        posterior = self.encode(video, extent)
+        return self.reconstruct(posterior.mean, Size(*video.shape[1:4]), extent), posterior
+
+    @property
+    def factor(self) -> Size:
+        """Frames, height and width that one latent place stands for."""
+        spatial = self.patch * 2 ** len(self.temporal)
+        return Size(2 ** sum(self.temporal), spatial, spatial)
+
+    def latent_size(self, size: Size) -> Size:
+        """Returns the latent grid of a clip: 1 + ceil((frames - 1) / 4), the rest ceil(. / 8)."""
+        rows, columns = (-(-pixels // self.factor.height) for pixels in size[1:])
+        return Size(min(size.frames, self._latent_frames(size.frames)), rows, columns)
+
+    def latent_extent(self, extent: Extent) -> Extent:
+        """Returns the extent in latents of one in pixels: a place is valid if any pixel is."""
+        frames = jnp.minimum(extent[:, 0], self._latent_frames(extent[:, 0]))
+        pixels = extent[:, 1:] + self.factor.height - 1
+        return jnp.concatenate([frames[:, None], pixels // self.factor.height], axis=1)
+
+    def pixel_size(self, size: Size) -> Size:
+        """Returns what a latent grid decodes to."""
+        frames = max(1 + (size.frames - 1) * self.factor.frames, 0)
+        return Size(frames, size.height * self.factor.height, size.width * self.factor.width)
+
+    def _latent_frames(self, frames: Any) -> Any:
+        return 1 + (frames + self.factor.frames - 2) // self.factor.frames
+
+    def _pixel_extent(self, extent: Extent) -> Extent:
+        frames = jnp.maximum(1 + (extent[:, 0] - 1) * self.factor.frames, 0)
+        return jnp.concatenate([frames[:, None], extent[:, 1:] * self.factor.height], axis=1)
+
+    def encode(self, video: Video, extent: Extent | None = None) -> Posterior:
+        """Returns the posterior of pixels in -1..1, not normalised; `extent` is in pixels.
+
+        Beyond the latent extent mean and log variance are 0.
+        """
+        size = self.pixel_size(self.latent_size(Size(*video.shape[1:4])))
+        reach = None if extent is None else self.latent_extent(extent)
+        covered = None if reach is None else self._pixel_extent(reach)
+        video = continued(video, extent, size=size, covered=covered)
+        x, _, _ = self._coded(video.astype(jnp.float32), None, covered)
+        return self._posterior(blanked(x.astype(jnp.float32), reach), reach)
+
+    def decode(
+        self, latent: Latent, extent: Extent | None = None
+    ) -> Float[Array, "batch frames height width 3"]:
+        """Returns pixels, about -1..1 and not clipped; `extent` is in latents.
+
+        The latents are not normalised ones (see `denormalise`). Beyond the extent pixels are 0.
+        """
+        x = self.from_latent(blanked(latent.astype(jnp.float32), extent))
+        video, _, extent = self._decoded(x, None, extent)
+        return blanked(video.astype(jnp.float32), extent)
+
+    def reconstruct(
+        self, latent: Latent, size: Size, extent: Extent | None = None
+    ) -> Float[Array, "batch frames height width 3"]:
+        """Returns `decode` cut to `size`; both `size` and `extent` are in pixels."""
+        video = self.decode(latent, None if extent is None else self.latent_extent(extent))
+        return video[:, : size.frames, : size.height, : size.width]
+
+    def encode_chunk(
+        self, video: Video, past: dict[str, Any] | None = None
+    ) -> tuple[Posterior, dict[str, Any]]:
+        """Returns the posterior of the next frames of a clip, and the past of the next call.
+
+        The first chunk (`past` is None) has 1 + 4k frames, the others 4k; height and width are
+        multiples of 8 (of `factor`, that is). Raises ValueError for other sizes.
+        """
+        frames, *sides = (n % m for n, m in zip(video.shape[1:4], self.factor, strict=True))
+        if any(sides) or frames != (1 % self.factor.frames if past is None else 0):
+            raise ValueError(
+                f"a chunk of {Size(*video.shape[1:4])} pixels does not fill whole latents: the"
+                f" first has 1 + {self.factor.frames}k frames, later ones {self.factor.frames}k,"
+                f" height and width are multiples of {self.factor.height}"
+            )
+        x, kept, _ = self._coded(video.astype(jnp.float32), past, None)
+        return self._posterior(x.astype(jnp.float32), None), kept
+
+    def decode_chunk(
+        self, latent: Latent, past: dict[str, Any] | None = None
+    ) -> tuple[Float[Array, "batch frames height width 3"], dict[str, Any]]:
+        """Returns the pixels of the next latents of a clip, and the past of the next call."""
+        x = self.from_latent(latent.astype(jnp.float32))
+        video, kept, _ = self._decoded(x, past, None)
+        return video.astype(jnp.float32), kept
+
+    def normalise(self, latent: Latent) -> Latent:
+        """Returns latents of mean 0 and deviation 1 for each channel over the training data."""
+        mean, std = jax.lax.stop_gradient((self.latent_mean, self.latent_std))
+        return (latent - mean) / std
+
+    def denormalise(self, latent: Latent) -> Latent:
+        """Returns what `normalise` was given."""
+        mean, std = jax.lax.stop_gradient((self.latent_mean, self.latent_std))
+        return latent * std + mean
+
+    def _coded(self, video: Array, past: dict[str, Any] | None, extent: Extent | None) -> Any:
+        """The encoder on places of patch x patch pixels, which the extent fills."""
+        if extent is not None:
+            extent = extent // jnp.array([1, self.patch, self.patch])
+        places = einops.rearrange(
+            video, "b f (h p) (w q) c -> b f h w (p q c)", p=self.patch, q=self.patch
+        )
+        return self.encoder(places, past, extent)
+
+    def _decoded(self, x: Array, past: dict[str, Any] | None, extent: Extent | None) -> Any:
+        """The decoder, its places taken apart into pixels."""
+        places, past, extent = self.decoder(x, past, extent)
+        if extent is not None:
+            extent = extent * jnp.array([1, self.patch, self.patch])
+        video = einops.rearrange(
+            places, "b f h w (p q c) -> b f (h p) (w q) c", p=self.patch, q=self.patch
+        )
+        return video, past, extent
+
+    def _posterior(self, x: Array, extent: Extent | None) -> Posterior:
+        mean, log_variance = jnp.split(blanked(self.to_posterior(x), extent), 2, axis=-1)
+        # The bounds that published weights were trained with; exp stays finite.
+        return Posterior(mean, jnp.clip(log_variance, -30.0, 20.0))
+
+
+def continued(
+    video: Video, extent: Extent | None, *, size: Size, covered: Extent | None
+) -> Float[Array, "batch frames_out rows columns 3"]:
+    """Returns the video grown to `size`, with what is beyond the extent repeated from its edge.
+
+    Each row's last valid frame, row and column are repeated up to `covered`; zeros follow.
+    """
+    grown = [(0, 0), *((0, n - m) for n, m in zip(size, video.shape[1:4], strict=True)), (0, 0)]
+    if extent is None or covered is None:
+        return jnp.pad(video, grown, mode="edge")
+    video = jnp.pad(video, grown)
+    for axis, length in enumerate(size):
+        last = jnp.maximum(extent[:, axis, None] - 1, 0)
+        source = jnp.minimum(jnp.arange(length), last)
+        video = jax.vmap(functools.partial(jnp.take, axis=axis, mode="clip"))(video, source)
+    return blanked(video, covered)
+
+
+_on_patches = functools.partial(
+    VAE, multipliers=(1, 2, 4), blocks=1, temporal=(True, True), patch=2
+)
+
+PRESETS = {
+    "tiny": functools.partial(_on_patches, base=8),
+    "small": functools.partial(_on_patches, base=16),
+    "base": functools.partial(VAE, base=48, multipliers=(1, 2, 4, 4)),
+    "wan": functools.partial(VAE, base=96, multipliers=(1, 2, 4, 4)),
+}
+"""Autoencoders by size."""

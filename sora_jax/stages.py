@@ -1,0 +1,58 @@
+"""Runs the stages of an experiment in order, each in its own folder below the run's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from etils import epath
+
+from sora_jax import config
+from sora_jax.checkpoint import located
+from sora_jax.description import clips_of
+from sora_jax.training import encoding, loop
+from sora_jax.training.encoding import Encode
+from sora_jax.training.train import Train
+
+log = logging.getLogger("sora_jax")
+
+
+def run_stages(stages: config.Stages, folder: epath.PathLike, *, until: str | None = None) -> None:
+    """Runs `stages` in `folder`, each going on from where it stood; those done cost nothing.
+
+    `{out}` in a stage's strings stands for `folder`. Raises ConfigError for a stage that is no
+    stage, or if `until` is none of their names.
+    """
+    names = [getattr(stage, "name", None) for stage in stages]
+    if len(set(names)) != len(names) or None in names:
+        raise config.ConfigError(f"stages need a `name` of their own each, not {names}")
+    if until is not None and until not in names:
+        raise config.ConfigError(f"--until {until} is none of the stages {', '.join(names)}")
+    for stage in stages:
+        _run(stage, located(folder))
+        if stage.name == until:
+            return
+
+
+def _run(stage: Any, folder: epath.Path) -> None:
+    home = folder / stage.name
+    home.mkdir(parents=True, exist_ok=True)
+    # What is kept names no folder, so that a run may be moved and gone on with.
+    record = config.to_json(stage)
+    placed = config.place(stage, out=str(folder))
+    if isinstance(placed, Train):
+        loop.run(placed, home, record=record)
+    elif isinstance(placed, Encode):
+        encoding.run(placed, home)
+    else:
+        raise config.ConfigError(f"{stage.name} is a {type(stage).__name__}, not a stage")
+    log.info("%s: done, in %s", stage.name, home)
+
+
+def encode_folder(autoencoder: str, data: str, *, out: str, tokens: int, fps: float | None) -> None:
+    """Encodes what `data` stands for on the command line into latents in `out`."""
+    stage = Encode(
+        name="latents", autoencoder=autoencoder, data=clips_of(data, tokens=tokens, fps=fps)
+    )
+    encoding.run(stage, out)
+    log.info("latents are in %s", out)

@@ -1,0 +1,122 @@
+"""What attention promises, against softmax in float64, for few logits and for many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.models import attention as module
+from sora_jax.models.attention import attention
+
+# Bytes below which logits are stored, and of a block of them: everything stored; all heads in one
+# block; two heads in a block; part of the queries of one head, the last block padded.
+LAYOUTS = {"stored": (2**20, 2**20), "whole": (0, 2**20), "heads": (0, 600), "queries": (0, 100)}
+
+
+@pytest.fixture(params=list(LAYOUTS))
+def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    stored, block = LAYOUTS[request.param]
+    monkeypatch.setattr(module, "_STORED", stored)
+    monkeypatch.setattr(module, "_CPU_BLOCK", block)
+    return request.param
+
+
+def arrays(*, batch: int = 2, queries: int = 7, keys: int = 9) -> list[np.ndarray]:
+    """Query, key, value and a gradient of the output."""
+    random = np.random.default_rng(0)
+    lengths = (queries, keys, keys, queries)
+    return [random.standard_normal((batch, n, 3, 4)).astype(np.float32) for n in lengths]
+
+
+def oracle(query: Any, key: Any, value: Any, change: Any, valid: np.ndarray) -> list[np.ndarray]:
+    """Output and gradients in float64."""
+    q, k, v, g = (np.asarray(x, np.float64).swapaxes(1, 2) for x in (query, key, value, change))
+    logits = np.where(valid[:, None, None], q @ k.swapaxes(2, 3) / np.sqrt(q.shape[-1]), -np.inf)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    out, d_weights = weights @ v, g @ v.swapaxes(2, 3)
+    d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True)) / 2.0
+    changes = d_logits @ k, d_logits.swapaxes(2, 3) @ q, weights.swapaxes(2, 3) @ g
+    return [x.swapaxes(1, 2) for x in (out, *changes)]
+
+
+def results(query: Any, key: Any, value: Any, change: Any, valid: Any) -> list[jax.Array]:
+    """Output and gradients, of a program traced anew for each layout."""
+
+    def program(query: Any, key: Any, value: Any, change: Any) -> list[jax.Array]:
+        out, backward = jax.vjp(lambda *x: attention(*x, valid=valid), query, key, value)
+        return [out, *backward(change)]
+
+    return jax.jit(program)(query, key, value, change)
+
+
+def test_values_and_gradients_are_those_of_softmax(layout: str) -> None:
+    inputs, valid = arrays(), np.ones((2, 9), bool)
+    for mine, exact in zip(results(*inputs, None), oracle(*inputs, valid), strict=True):
+        np.testing.assert_allclose(mine, exact, atol=2e-6)
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e30])
+def test_masked_keys_never_leak_into_values_or_gradients(layout: str, garbage: float) -> None:
+    query, key, value, change = arrays()
+    valid = np.arange(9) < np.array([[4], [9]])
+    exact = oracle(query, key, value, change, valid)
+    key[~valid], value[~valid] = garbage, garbage
+    for mine, theirs in zip(
+        results(query, key, value, change, jnp.asarray(valid)), exact, strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, atol=2e-6)
+
+
+def test_row_without_a_valid_key_gives_zeros(layout: str) -> None:
+    query, key, value, change = arrays()
+    valid = jnp.zeros((2, 9), bool).at[1].set(True)
+    for array in results(query, key, value, change, valid):
+        assert np.isfinite(array).all()
+        assert (array[0] == 0).all()
+
+
+def test_result_has_the_type_of_the_query(layout: str) -> None:
+    query, key, value, change = (x.astype(jnp.bfloat16) for x in arrays())
+    exact = oracle(query, key, value, change, np.ones((2, 9), bool))
+    for mine, theirs in zip(results(query, key, value, change, None), exact, strict=True):
+        assert mine.dtype == jnp.bfloat16
+        np.testing.assert_allclose(mine.astype(jnp.float32), theirs, atol=5e-2)
+
+
+def largest(jaxpr: Any) -> int:
+    """The number of values of the largest array that a program makes."""
+    sizes = [variable.aval.size for equation in jaxpr.eqns for variable in equation.outvars]
+    parameters = [equation.params for equation in jaxpr.eqns]
+    for leaf in jax.tree.leaves(parameters, is_leaf=lambda x: hasattr(x, "eqns")):
+        body = getattr(leaf, "jaxpr", leaf)
+        sizes += [largest(body)] if hasattr(body, "eqns") else []
+    return max(sizes, default=0)
+
+
+def test_many_logits_are_never_stored_at_once() -> None:
+    tokens = 4096
+    shape = jax.ShapeDtypeStruct((1, tokens, 2, 8), jnp.float32)
+    valid = jax.ShapeDtypeStruct((1, tokens), bool)
+
+    def loss(query: Any, key: Any, value: Any, valid: Any) -> jax.Array:
+        return attention(query, key, value, valid=valid).sum()
+
+    program = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(shape, shape, shape, valid)
+    assert 4 * largest(program.jaxpr) <= module._CPU_BLOCK < 4 * tokens**2
+
+
+@pytest.mark.parametrize("layout", ["stored", "queries"], indirect=True)
+def test_sharded_attention_is_attention(layout: str) -> None:
+    inputs, valid = arrays(batch=2, queries=8, keys=8), jnp.arange(8) < jnp.array([[5], [8]])
+    mesh = jax.make_mesh((2, 4), ("data", "sequence"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    rules = (("batch", "data"), ("tokens", "sequence"), ("activation_heads", "data"))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+        sharded = results(*inputs, valid)
+    for mine, whole in zip(sharded, results(*inputs, valid), strict=True):
+        np.testing.assert_allclose(mine, whole, atol=1e-6)

@@ -1,0 +1,222 @@
+"""Promises of the autoencoder's training: one loss, two players, only what is valid counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.arrays import Batch, Text
+from sora_jax.models.discriminator import PatchDiscriminator
+from sora_jax.models.perceptual import pyramid_l1, row_mean
+from sora_jax.models.vae import VAE
+from sora_jax.objectives.autoencoding import (
+    Autoencoding,
+    Totals,
+    pixels,
+    psnr,
+    with_statistics,
+)
+
+FLAT = VAE(base=4, multipliers=(1,), blocks=0, latent_channels=3, temporal=(), patch=2)
+PLAIN = Autoencoding(vae=FLAT)
+GAME = Autoencoding(
+    vae=FLAT,
+    discriminator=PatchDiscriminator(width=4, levels=1),
+    adversarial=0.5,
+    adversarial_start=10,
+    adversarial_ramp=4,
+)
+SIZE = (2, 4, 6)
+
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def batch_of(*extents: tuple[int, int, int], size: tuple[int, int, int] = SIZE) -> Batch:
+    rows = len(extents)
+    video = np.zeros((rows, *size, 3), np.uint8)
+    for row, (f, h, w) in enumerate(extents):
+        clip = np.random.default_rng(row).integers(0, 256, (*SIZE, 3), np.uint8)
+        video[row, :f, :h, :w] = clip[:f, :h, :w]
+    return Batch(
+        video=jnp.asarray(video),
+        latent=None,
+        extent=jnp.array(extents),
+        text=Text(tokens=jnp.zeros((rows, 1), int), length=jnp.ones(rows, int)),
+        weight=jnp.array([float(f > 0) for f, _, _ in extents]),
+    )
+
+
+@functools.cache
+def params() -> Any:
+    """Random parameters; the posterior is so narrow that its noise, which padding changes, is 0."""
+    shapes = nn.meta.unbox(jax.eval_shape(GAME.init, jax.random.key(0), batch_of(SIZE)))
+
+    def fill(leaf: Any) -> Any:
+        values = np.random.default_rng(leaf.size).uniform(-1, 1, leaf.shape)
+        scale = 1.7 / np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 0.3
+        return jnp.asarray(scale * values + (len(leaf.shape) == 1), jnp.float32)
+
+    filled = jax.tree.map(fill, shapes)
+    narrow = jnp.array([0.0, 0.0, 0.0, -40.0, -40.0, -40.0])
+    filled["vae"]["to_posterior"]["bias"] = narrow
+    return filled
+
+
+@functools.partial(compiled, static_argnums=0)
+def outcome(objective: Autoencoding, params: Any, batch: Batch, step: Any) -> Any:
+    return jax.value_and_grad(objective.loss, has_aux=True)(params, jax.random.key(1), batch, step)
+
+
+encode = compiled(PLAIN.encode)
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, tolerance, tolerance), a, b)
+
+
+def test_each_players_gradient_is_the_one_it_has_alone() -> None:
+    batch, step = batch_of(SIZE, (1, 4, 5)), 12
+    judge = GAME.discriminator
+    assert judge is not None
+    logits = functools.partial(judge.apply, method="__call__")
+
+    def mean(values: Any, valid: Any) -> Any:
+        rows = jnp.sum(values * valid, (1, 2, 3)) / jnp.sum(valid, (1, 2, 3))
+        return jnp.mean(rows)
+
+    def reconstructed(vae: Any) -> Any:
+        return GAME.vae.apply({"params": vae}, pixels(batch), batch.extent)[0]
+
+    def first(vae: Any, discriminator: Any) -> Any:
+        values, valid = logits({"params": discriminator}, reconstructed(vae), batch.extent)
+        alone, _ = PLAIN.loss({"vae": vae}, jax.random.key(1), batch, 0)
+        return alone - 0.5 * (12 - 10) / 4 * mean(values, valid)
+
+    def second(discriminator: Any, vae: Any) -> Any:
+        real, valid = logits({"params": discriminator}, pixels(batch), batch.extent)
+        fake, _ = logits({"params": discriminator}, reconstructed(vae), batch.extent)
+        return mean(jnp.maximum(1 - real, 0), valid) + mean(jnp.maximum(1 + fake, 0), valid)
+
+    p = params()
+    (loss, _), together = outcome(GAME, p, batch, step)
+    one, vae = compiled(jax.value_and_grad(first))(p["vae"], p["discriminator"])
+    two, discriminator = compiled(jax.value_and_grad(second))(p["discriminator"], p["vae"])
+    close(loss, one + two)
+    close(together, {"vae": vae, "discriminator": discriminator}, 1e-4)
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(discriminator))
+
+
+def test_before_its_start_the_discriminator_is_not_there() -> None:
+    batch = batch_of(SIZE, (1, 4, 5))
+    (loss, metrics), gradient = outcome(GAME, params(), batch, 9)
+    (plain, _), alone = outcome(PLAIN, {"vae": params()["vae"]}, batch, 9)
+    close(loss, plain)
+    close(gradient["vae"], alone["vae"])
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient["discriminator"]))
+    assert metrics["discriminator/count"] == 0
+
+
+def test_padding_and_empty_rows_change_neither_loss_nor_gradient() -> None:
+    small = (1, 3, 5)
+    alone = outcome(GAME, params(), batch_of(small, size=small), 13)
+    among = outcome(GAME, params(), batch_of(small, (0, 0, 0)), 13)
+    close(among, alone, 1e-4)
+
+
+def test_an_empty_batch_has_no_loss_and_no_nan() -> None:
+    (loss, metrics), gradient = outcome(GAME, params(), batch_of((0, 0, 0), (0, 0, 0)), 13)
+    assert loss == 0
+    assert all(leaf == 0 for name, leaf in metrics.items() if name.endswith("/count"))
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_the_loss_is_the_weighted_sum_of_its_metrics() -> None:
+    batch = batch_of(SIZE, (1, 4, 5))
+    (loss, metrics), _ = outcome(PLAIN, {"vae": params()["vae"]}, batch, 0)
+    mean = {name: metrics[f"{name}/sum"] / 2 for name in ("l1", "multiscale", "kl")}
+    close(loss, mean["l1"] + mean["multiscale"] + 1e-4 * mean["kl"])
+    # Of a variance clipped at exp(-30): (mean^2 - 1 + 30) / 2 nats, at least 14.5.
+    assert mean["kl"] > 14.5
+    assert metrics["l1/count"] == 2
+
+
+def test_pixels_span_minus_one_to_one() -> None:
+    batch = dataclasses.replace(batch_of(SIZE), video=jnp.array([[[[[0, 255, 51]]]]], jnp.uint8))
+    close(pixels(batch).ravel(), [-1, 1, -0.6])
+    with pytest.raises(ValueError, match=r"batch\.video is None"):
+        pixels(dataclasses.replace(batch, video=None))
+
+
+def test_psnr_is_of_the_clipped_reconstruction_over_valid_pixels() -> None:
+    video = jnp.ones((3, 1, 2, 2, 3))
+    wrong = video.at[0].add(5.0).at[1].add(-0.2).at[1, :, 1].set(jnp.nan)
+    found = compiled(psnr)(video, wrong, jnp.array([[1, 2, 2], [1, 1, 2], [0, 0, 0]]))
+    close(found, [100.0, 20.0, 100.0])
+
+
+def test_row_means_leave_padding_out() -> None:
+    values = jnp.array([1.0, 3.0, jnp.nan]).reshape(1, 1, 1, 3, 1)
+    rows = jnp.concatenate([values, values])
+    assert compiled(row_mean)(rows, jnp.array([[1, 1, 2], [0, 0, 0]])).tolist() == [2.0, 0.0]
+
+
+def test_the_pyramid_counts_every_band_alike() -> None:
+    extent, video = jnp.array([[1, 8, 8]]), jnp.zeros((1, 1, 8, 8, 3))
+    signs = jnp.where((jnp.arange(8)[:, None] + jnp.arange(8)) % 2, 1.0, -1.0)[..., None]
+    pyramid = compiled(functools.partial(pyramid_l1, levels=2))
+    # A checkerboard lies in the finest of three bands alone, a constant in the coarsest.
+    close(pyramid(video, video + signs, extent), [1 / 3])
+    close(pyramid(video, video + 1, extent), [1 / 3])
+    close(pyramid(video, video, extent), [0])
+
+
+def test_the_pyramid_is_blind_to_padding() -> None:
+    video, other = np.random.default_rng(0).normal(size=(2, 1, 2, 5, 7, 3)).astype(np.float32)
+    pyramid = compiled(pyramid_l1)
+    alone = pyramid(video, other, jnp.array([[2, 5, 7]]))
+    pad = functools.partial(
+        np.pad, pad_width=((0, 1), (0, 1), (0, 3), (0, 4), (0, 0)), constant_values=np.nan
+    )
+    among = pyramid(pad(video), pad(other), jnp.array([[2, 5, 7], [0, 0, 0]]))
+    close(among, [alone[0], 0])
+
+
+def test_statistics_are_those_of_the_valid_latents() -> None:
+    batches = [batch_of(SIZE, (0, 0, 0)), batch_of((1, 4, 5), (2, 2, 2))]
+    vae = {"vae": params()["vae"]}
+    statistics = compiled(PLAIN.statistics)
+    totals = statistics(vae, batches[0]) + statistics(vae, batches[1])
+    boxes = [(0, 0, SIZE), (1, 0, (1, 4, 5)), (1, 1, (2, 2, 2))]
+
+    def latents(params: Any) -> np.ndarray:
+        latents = [encode(params, batch) for batch in batches]
+        cut = [latents[n][row, :f, : -(-h // 2), : -(-w // 2)] for n, row, (f, h, w) in boxes]
+        return np.concatenate([np.asarray(x).reshape(-1, 3) for x in cut])
+
+    raw = latents({"vae": {**vae["vae"], "latent_mean": jnp.zeros(3), "latent_std": jnp.ones(3)}})
+    assert totals.count == len(raw)
+    measured = with_statistics(vae, totals)
+    close(measured["vae"]["latent_mean"], raw.mean(0), 1e-4)
+    close(measured["vae"]["latent_std"], raw.std(0), 1e-3)
+    normal = latents(measured)
+    close(normal.mean(0), np.zeros(3), 1e-3)
+    close(normal.std(0), np.ones(3), 1e-3)
+
+
+def test_statistics_of_nothing_are_refused() -> None:
+    nothing = Totals(count=jnp.zeros(()), sum=jnp.zeros(3), squares=jnp.zeros(3))
+    with pytest.raises(ValueError, match="no valid latent was counted"):
+        with_statistics(params(), nothing)
+
+
+def test_encoded_latents_are_zero_beyond_the_extent() -> None:
+    latent = encode(params(), batch_of((1, 2, 3), (0, 0, 0)))
+    assert (latent[0, :1, :1, :2] != 0).all()
+    assert (latent.at[0, :1, :1, :2].set(0) == 0).all()

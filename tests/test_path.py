@@ -1,0 +1,184 @@
+"""From files to a clip, as a user goes: train, generate, evaluate, describe; and mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sora_jax
+from sora_jax import cli
+from sora_jax.arrays import Size
+from sora_jax.checkpoint import CheckpointError
+from sora_jax.data.plan import PlanError
+from sora_jax.data.video import read_clip, read_metadata
+from sora_jax.stages import run_stages
+from sora_jax.training.metrics import read_lines
+from tests.tiny import stages, write_media
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: Any) -> Path:
+    """A folder with media/ and a finished run in run/."""
+    home = tmp_path_factory.mktemp("path")
+    write_media(home / "media")
+    run_stages(stages(home / "media"), home / "run")
+    return home
+
+
+def run(*arguments: str | Path) -> None:
+    cli.main([str(argument) for argument in arguments])
+
+
+def fails(capsys: Any, *arguments: str | Path) -> str:
+    """The message of a command that must fail."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments)
+    assert ended.value.code not in (0, None)
+    return capsys.readouterr().err
+
+
+def test_stages_leave_checkpoints_latents_and_metrics(home: Path):
+    assert (home / "run/transformer/checkpoints/2").exists()
+    assert (home / "run/transformer/autoencoder/model.json").exists()
+    metrics = {key for line in read_lines(home / "run/transformer") for key in line}
+    assert {"loss", "validation/3x16x32/sigma_0.5", "validation/mean"} <= metrics
+    assert (home / "run/transformer/samples/0000002_0.mp4").exists()
+    assert "reconstruction/psnr" in {
+        key for line in read_lines(home / "run/autoencoder") for key in line
+    }
+
+
+def test_a_finished_run_costs_nothing(home: Path):
+    before = (home / "run/transformer/metrics.jsonl").read_text()
+    run_stages(stages(home / "media"), home / "run")
+    assert (home / "run/transformer/metrics.jsonl").read_text() == before
+
+
+def test_the_same_seed_gives_the_same_clip_and_another_gives_another(home: Path):
+    pipeline = sora_jax.load(home / "run")
+    settings = {"frames": 3, "height": 16, "width": 24, "steps": 2}
+    first = pipeline.generate("red", seed=1, **settings)
+    assert first.frames.shape == (3, 16, 24, 3) and first.frames.dtype == np.uint8
+    assert first.fps == 8
+    assert np.array_equal(first.frames, pipeline.generate("red", seed=1, **settings).frames)
+    assert not np.array_equal(first.frames, pipeline.generate("red", seed=2, **settings).frames)
+    several = pipeline.generate(["green", "red"], seed=0, **settings)
+    assert np.array_equal(several[1].frames, first.frames)
+
+
+def test_any_size_is_made_and_cut_back(home: Path):
+    pipeline = sora_jax.load(home / "run/transformer")
+    clip = pipeline.generate("red", frames=2, height=13, width=27, steps=1, guidance=1.0)
+    assert clip.frames.shape == (2, 13, 27, 3)
+
+
+def test_a_long_clip_is_decoded_in_a_stream(home: Path):
+    pipeline = sora_jax.load(home / "run/transformer/checkpoints/2")
+    latent = np.random.default_rng(0).normal(size=(1, 19, 2, 2, 4)).astype(np.float32)
+    streamed = pipeline.decode(latent)[0]
+    short = pipeline.decode(latent[:, :8])[0]
+    assert streamed.shape == (19, 16, 16, 3)
+    assert np.abs(streamed[:8].astype(int) - short).max() <= 1
+
+
+def test_the_command_writes_a_file_that_says_how_it_was_made(home: Path):
+    out = home / "clip.mp4"
+    size = ("--frames", "3", "--height", "16", "--width", "16", "--steps", "1")
+    run("generate", "red", "--checkpoint", home / "run", "--out", out, "--seed", "7", *size)
+    assert read_clip(out).shape == (3, 16, 16, 3)
+    made = read_metadata(out)
+    assert made["prompt"] == "red" and made["seed"] == "7"
+    assert made["version"] == f"sora_jax {sora_jax.__version__}"
+
+
+def test_prompts_from_a_file_make_numbered_clips_and_a_sheet(home: Path):
+    (home / "prompts.txt").write_text("red\n\ngreen\n")
+    size = ("--frames", "1", "--height", "16", "--width", "16", "--steps", "1")
+    files = ("--prompt-file", home / "prompts.txt", "--sheet", home / "sheet.png")
+    run("generate", "--checkpoint", home / "run", "--out", home / "p.png", *files, *size)
+    assert (home / "p_0.png").exists() and (home / "p_1.png").exists()
+    assert (home / "sheet.png").exists()
+
+
+def test_evaluate_measures_files_and_the_loss_grid(home: Path, capsys: Any):
+    out = home / "evaluation.json"
+    run("evaluate", home / "run", home / "media/red.mp4", "--json-out", out)
+    found = json.loads(out.read_text())
+    (row,) = found["files"].values()
+    assert row["size"] == "6x16x32" and 0 < row["psnr"] < 100
+    assert {each["sigma"] for each in found["losses"]} == {0.1, 0.3, 0.5, 0.7, 0.9}
+    assert "PSNR" in capsys.readouterr().out
+    run("evaluate", home / "run/autoencoder", home / "media/red.mp4")
+    run("evaluate", home / "run")
+    assert "training data" in capsys.readouterr().out
+
+
+def test_describe_tells_of_data_and_of_worlds(home: Path, capsys: Any):
+    run("describe", home / "media")
+    told = capsys.readouterr().out
+    assert "broken.mp4" in told and "red.mp4" in told
+    run("describe", "worlds", "--json-out", home / "worlds.json")
+    assert json.loads((home / "worlds.json").read_text())["clips"]
+
+
+def test_describe_exits_with_1_if_nothing_is_usable(home: Path, capsys: Any):
+    (home / "empty").mkdir()
+    assert "no usable clip" in fails(capsys, "describe", home / "empty")
+
+
+def test_encode_makes_latents_of_a_folder(home: Path, capsys: Any):
+    message = fails(
+        capsys, "encode", home / "run/autoencoder", home / "media", "--out", home / "latents"
+    )
+    # The folder's default grid is that of the published autoencoders, not of the tiny one.
+    assert "data.grid.factor is 4x8x8" in message
+
+
+def test_mistakes_in_generate_are_told(home: Path, capsys: Any):
+    checkpoint = ("--checkpoint", home / "run")
+    assert "no prompt" in fails(capsys, "generate", *checkpoint)
+    assert "no folder" in fails(capsys, "generate", "x", "--checkpoint", home / "nothing")
+    assert "cannot generate" in fails(
+        capsys, "generate", "x", "--checkpoint", home / "run/autoencoder"
+    )
+    missing = home / "missing/clip.mp4"
+    assert str(missing) in fails(capsys, "generate", "x", *checkpoint, "--out", missing)
+    assert "no ending" in fails(capsys, "generate", "x", *checkpoint, "--out", "clip")
+    huge = ("--height", "200000", "--width", "200000")
+    assert "needs about" in fails(capsys, "generate", "x", *checkpoint, *huge)
+    with pytest.raises(ValueError, match="empty list"):
+        sora_jax.load(home / "run").generate([])
+    with pytest.raises(ValueError, match="impossible"):
+        sora_jax.load(home / "run").generate("x", frames=0)
+
+
+def test_a_damaged_or_poisoned_checkpoint_is_named(home: Path):
+    copy = home / "damaged"
+    shutil.copytree(home / "run/transformer", copy)
+    for file in (copy / "checkpoints/2/ema").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match="checkpoints/2 cannot be read"):
+        sora_jax.load(copy)
+    weights = home / "run/transformer/autoencoder/weights.safetensors"
+    poisoned = home / "poisoned"
+    shutil.copytree(home / "run/transformer", poisoned)
+    data = bytearray(weights.read_bytes())
+    data[-4:] = np.float32(np.nan).tobytes()
+    (poisoned / "autoencoder/weights.safetensors").write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match="not finite"):
+        sora_jax.load(poisoned)
+
+
+def test_data_that_does_not_suit_the_objective_is_refused_by_field(home: Path):
+    last = stages(home / "media")[2]
+    objective = dataclasses.replace(last.objective, factor=Size(4, 8, 8))
+    with pytest.raises(PlanError, match=r"objective\.factor is 4x8x8 and the latents have 1x8x8"):
+        run_stages((dataclasses.replace(last, objective=objective),), home / "run")
