@@ -47,6 +47,7 @@ setup(
         "test": [
             "beartype>=0.20",
             "pytest>=8",
+            "pytest-xdist>=3",
             'diffusers>=0.35; python_version < "3.12"',
             'torch>=2.8; python_version < "3.12"',
         ],

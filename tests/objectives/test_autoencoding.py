@@ -81,6 +81,7 @@ def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, tolerance, tolerance), a, b)
 
 
+@pytest.mark.slow
 def test_each_players_gradient_is_the_one_it_has_alone() -> None:
     batch, step = batch_of(SIZE, (1, 4, 5)), 12
     judge = GAME.discriminator
