@@ -80,16 +80,16 @@ def our_steps(weights: dict[str, np.ndarray] | None = None) -> dict[str, Step]:
     import jax.numpy as jnp
     import optax
 
-    from sora_jax.importers import wan_transformer
+    from sora_jax.importers import wan
 
-    model = wan_transformer.from_config(CONFIG)
+    model = wan.transformer.from_config(CONFIG)
     latent, target, text, sigma = (jnp.asarray(x) for x in inputs())
     field, length = sigma[:, None, None, None], jnp.full(BATCH, TEXT)
     if weights is None:
         params = nn.unbox(jax.jit(model.init)(jax.random.key(0), latent, field, text, length))
         params = params["params"]
     else:
-        params = jax.tree.map(jnp.asarray, wan_transformer.from_diffusers(model, weights))
+        params = jax.tree.map(jnp.asarray, wan.transformer.from_diffusers(model, weights))
     optimizer = optax.adamw(1e-4, weight_decay=1e-2)
 
     def predict(params: Any) -> Any:

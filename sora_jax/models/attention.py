@@ -35,8 +35,9 @@ from sora_jax.models.embeddings import linear, rotate
 
 _EPSILON = 1e-6
 
-ATTENTION = ("attention", "attention_logsumexp")
-"""Names (`checkpoint_name`) of what keeps attention from being computed again going back."""
+ATTENTION = ("attention", "attention_weights")
+"""Names (`checkpoint_name`) of what keeps attention from being computed again going back: its
+output, and its weights or what they are quickly computed from."""
 
 PRODUCT = "product"
 """The name of what the linear layers give."""
@@ -112,7 +113,7 @@ def _local(query: Any, key: Any, value: Any, bias: Any) -> Any:
     )
     bias = None if bias is None else jnp.repeat(bias, heads, axis=0)
     if _logits_bytes(query, key) <= _STORED:
-        out = _named(jax.vmap(_weigh)(query, key, value, bias))[0]
+        out = jax.vmap(_stored)(query, key, value, bias)
     else:
         out = _blocked(query, key, value, bias)
     return out.reshape(batch, heads, queries, head_dim).transpose(0, 2, 1, 3)
@@ -122,12 +123,15 @@ def _logits_bytes(query: Any, key: Any) -> int:
     return 4 * math.prod(query.shape[:-1]) * key.shape[-2]
 
 
-def _named(results: tuple[Any, Any]) -> tuple[Any, Any]:
-    out, logsumexp = (checkpoint_name(x, n) for x, n in zip(results, ATTENTION, strict=True))
-    return out, logsumexp
-
-
 _product = partial(jnp.matmul, preferred_element_type=jnp.float32)
+
+
+def _stored(query: Any, key: Any, value: Any, bias: Any) -> Any:
+    """One head, its weights being kept for the backward pass."""
+    logits = _product(query, key.T)
+    weights = jax.nn.softmax(logits if bias is None else logits + bias)
+    weights = checkpoint_name(weights.astype(value.dtype), ATTENTION[1])
+    return checkpoint_name(_product(weights, value).astype(query.dtype), ATTENTION[0])
 
 
 def _weigh(query: Any, key: Any, value: Any, bias: Any) -> tuple[Any, Any]:
@@ -135,7 +139,7 @@ def _weigh(query: Any, key: Any, value: Any, bias: Any) -> tuple[Any, Any]:
     logits = _product(query, key.T)
     if bias is not None:
         logits = logits + bias
-    largest = lax.stop_gradient(logits.max(-1, keepdims=True))
+    largest = logits.max(-1, keepdims=True)
     weights = jnp.exp(logits - largest)
     total = weights.sum(-1, keepdims=True)
     out = _product(weights.astype(value.dtype), value) / total
@@ -153,7 +157,8 @@ def _forward(query: Any, key: Any, value: Any, bias: Any) -> tuple[Any, Any]:
         results = lax.map(lambda q: _weigh(q, key, value, bias), chunks)
         return jax.tree.map(lambda x: _joined(x, query.shape[0]), results)
 
-    out, logsumexp = _named(_over_groups(head, query, key, value, bias))
+    results = _over_groups(head, query, key, value, bias)
+    out, logsumexp = (checkpoint_name(x, n) for x, n in zip(results, ATTENTION, strict=True))
     return out, (query, key, value, bias, out, logsumexp)
 
 
@@ -176,13 +181,14 @@ def _head_backward(
         d_logits = weights * (_product(value, change.T) - inner)
         weights, d_logits = weights.astype(key.dtype), d_logits.astype(key.dtype)
         d_key, d_value = _product(d_logits, query), _product(weights, change)
-        d_query = _product(key.T, d_logits).T.astype(query.dtype)
+        # Transposed after the loop: within, XLA would transpose the far larger factor.
+        d_query = _product(key.T, d_logits).astype(query.dtype)
         return (sums[0] + d_key, sums[1] + d_value), d_query
 
     zeros = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
     chunks = [_split(x, _count(query, key)) for x in (query, change, logsumexp, inner)]
     (d_key, d_value), d_query = lax.scan(chunk, zeros, tuple(chunks))
-    d_query = _joined(d_query, query.shape[0])
+    d_query = _joined(d_query.swapaxes(1, 2), query.shape[0])
     return d_query, d_key.astype(key.dtype), d_value.astype(value.dtype)
 
 

@@ -85,14 +85,22 @@ def modulate(
     x: Tokens, shift: Float[Array, "batch places embed"], scale: Float[Array, "batch places embed"]
 ) -> Tokens:
     """Returns `layer_norm(x) * (1 + scale) + shift`, each place ruling an equal run of tokens."""
-    runs = layer_norm(x).reshape(*shift.shape[:2], -1, x.shape[-1])
-    return (runs * (1.0 + scale[:, :, None]) + shift[:, :, None]).reshape(x.shape).astype(x.dtype)
+    shift, scale = _of_runs(shift), _of_runs(scale)
+    runs = layer_norm(x).reshape(shift.shape[0], -1, x.shape[-1])
+    return (runs * (1.0 + scale) + shift).reshape(x.shape).astype(x.dtype)
 
 
 def gated(x: Tokens, change: Tokens, gate: Float[Array, "batch places embed"]) -> Tokens:
     """Returns `x + change * gate`, each place ruling an equal run of tokens."""
-    runs = change.astype(jnp.float32).reshape(*gate.shape[:2], -1, x.shape[-1])
-    return (x + (runs * gate[:, :, None]).reshape(x.shape)).astype(x.dtype)
+    gate = _of_runs(gate)
+    runs = change.astype(jnp.float32).reshape(gate.shape[0], -1, x.shape[-1])
+    return (x + (runs * gate).reshape(x.shape)).astype(x.dtype)
+
+
+def _of_runs(places: Array) -> Array:
+    """Returns [batch * places, 1, embed]; XLA on CPU sums over the second of four dimensions, as
+    the gradient would, twenty times slower than over the second of three."""
+    return places.reshape(-1, 1, places.shape[-1])
 
 
 class Block(nn.Module):

@@ -15,8 +15,10 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from sora_jax.arrays import Size
@@ -43,10 +45,24 @@ def linear(
     return nn.Dense(
         features,
         name=name,
+        dot_general=_product,
         dtype=jnp.dtype(dtype),
         kernel_init=nn.with_logical_partitioning(kernel, names),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), names[1:]),
     )
+
+
+def _product(x: Any, kernel: Any, dimensions: Any, precision: Any = None, **settings: Any) -> Any:
+    """As `lax.dot_general`, on rows in one dimension where no mesh could have cut them in two.
+
+    On CPU, XLA computes the gradient of a kernel from rows in two dimensions half as fast.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty and mesh.size > 1:
+        return lax.dot_general(x, kernel, dimensions, precision, **settings)
+    rows = x.reshape(-1, x.shape[-1])
+    out = lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), precision, **settings)
+    return out.reshape(*x.shape[:-1], -1)
 
 
 def sinusoids(time: Float[Array, "*places"]) -> Float[Array, "*places sinusoids"]:
@@ -106,8 +122,7 @@ def rotate(
     sine: Float[Array, "tokens half"],
 ) -> Float[Array, "batch tokens heads head_dim"]:
     """Turns the halves of each head, as complex numbers, by the angles of the tokens."""
-    real, imaginary = jnp.split(x, 2, axis=-1)
-    cosine, sine = cosine[:, None].astype(x.dtype), sine[:, None].astype(x.dtype)
-    return jnp.concatenate(
-        [real * cosine - imaginary * sine, real * sine + imaginary * cosine], axis=-1
-    )
+    halves = x.reshape(*x.shape[:-1], 2, -1)
+    sines = jnp.stack([-sine, sine], axis=1)[:, None]
+    turned = halves * cosine[:, None, None] + halves[..., ::-1, :] * sines
+    return turned.reshape(x.shape).astype(x.dtype)

@@ -14,8 +14,6 @@ from sora_jax.models.discriminator import PatchDiscriminator
 
 JUDGE = PatchDiscriminator(width=4, levels=2)
 
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 
 def clip(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
@@ -27,7 +25,7 @@ def params() -> Any:
     return jax.tree.map(lambda leaf: 0.5 * clip(*leaf.shape, seed=leaf.size), shapes)
 
 
-@compiled
+@jax.jit
 def judged(params: Any, video: Any, extent: Any = None) -> Any:
     return JUDGE.apply(params, video, extent)
 
