@@ -204,21 +204,28 @@ def _encoder(model: VAE, size: Size) -> Iterator[_Layer]:
         if level < len(model.temporal):
             grid = Size(grid.frames, grid.height // 2, grid.width // 2)
             taps = grid.frames * (3 * grid.height - 1) * (3 * grid.width - 1)
-            yield _layer(9, width, width, taps, grid, grid._replace(height=4 * grid.height))
+            finer, out = grid._replace(height=4 * grid.height), model.base * multiplier
+            yield _layer(9, width, out, taps, grid, finer)
+            width = out
             if model.temporal[level]:
                 finer, grid = grid, grid._replace(frames=1 + grid.frames // 2)
                 taps = 3 * (grid.frames - 1) * grid.height * grid.width
                 yield _layer(3, width, width, taps, grid, finer)
-    yield from _middle(model, width, grid)
+    yield from _middle(model, width, model.base * model.multipliers[-1], grid)
+    width = model.base * model.multipliers[-1]
     yield from _end(width, 2 * model.latent_channels, grid)
     yield _pointwise(2 * model.latent_channels, 2 * model.latent_channels, grid)
+    if model.transform:
+        yield _transform(model, grid)
 
 
 def _decoder(model: VAE, size: Size) -> Iterator[_Layer]:
     grid, width = model.latent_size(size), model.base * model.multipliers[-1]
+    if model.transform:
+        yield _transform(model, grid)
     yield _pointwise(model.latent_channels, model.latent_channels, grid)
     yield _conv(model.latent_channels, width, grid)
-    yield from _middle(model, width, grid)
+    yield from _middle(model, width, width, grid)
     for level, multiplier in enumerate(reversed(model.multipliers)):
         for _ in range(model.blocks + 1):
             yield from _block(model, width, model.base * multiplier, grid)
@@ -234,8 +241,8 @@ def _decoder(model: VAE, size: Size) -> Iterator[_Layer]:
     yield from _end(width, 3 * model.patch**2, grid)
 
 
-def _middle(model: VAE, width: int, grid: Size) -> Iterator[_Layer]:
-    yield from _block(model, width, width, grid)
+def _middle(model: VAE, before: int, width: int, grid: Size) -> Iterator[_Layer]:
+    yield from _block(model, before, width, grid)
     places, area = math.prod(grid), grid.height * grid.width
     attention = 4 * places * area * width
     products = _linear(width, 3 * width) + _linear(width, width)
@@ -278,6 +285,13 @@ def _layer(taps: int, width: int, out: int, met: int, grid: Size, seen: Size) ->
 
 def _pointwise(width: int, out: int, grid: Size) -> _Layer:
     return _layer(1, width, out, math.prod(grid), grid, grid)
+
+
+def _transform(model: VAE, grid: Size) -> _Layer:
+    """A matrix between blocks of pixels and latents, without bias."""
+    products, places = 3 * math.prod(model.factor) * model.latent_channels, math.prod(grid)
+    pixels, latents = 3 * places * math.prod(model.factor), places * model.latent_channels
+    return _Layer(products, 2 * products * places, pixels, latents, latents)
 
 
 def _linear(width: int, out: int) -> int:

@@ -190,10 +190,13 @@ class _Layer(nn.Module):
     dtype: Dtype = "float32"
     form: Form | None = None
     """None is what is fast on the backend."""
+    silent: bool = False
+    """Whether the kernel starts at zero."""
 
     def weights(self, *shape: int) -> tuple[Array, Array]:
         taps = (None,) * (len(shape) - 2)
-        kernel = with_logical_partitioning(scaled_normal, (*taps, "channels_in", "channels_out"))
+        start = nn.initializers.zeros_init() if self.silent else scaled_normal
+        kernel = with_logical_partitioning(start, (*taps, "channels_in", "channels_out"))
         bias = with_logical_partitioning(nn.initializers.zeros_init(), ("channels_out",))
         parameters: Any = (
             self.param("kernel", kernel, shape, jnp.float32),

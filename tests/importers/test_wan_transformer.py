@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from sora_jax.importers import wan_transformer
-from sora_jax.importers.wan_vae import WeightsError
+from sora_jax.importers import wan
 from sora_jax.models.dit import DiT
 
 CONFIG = {
@@ -24,15 +23,15 @@ CONFIG = {
     "in_channels": 5,
     "out_channels": 5,
 }
-SMALL = wan_transformer.from_config(CONFIG)
+SMALL = wan.transformer.from_config(CONFIG)
 
 
 def random_weights() -> dict[str, np.ndarray]:
     """Tensors of theirs, all random: tables, norms and biases too."""
     random = np.random.default_rng(0)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), wan_transformer.shapes(SMALL))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), wan.transformer.shapes(SMALL))
     weights = {}
-    for name, tensor in wan_transformer.to_diffusers(SMALL, zeros).items():
+    for name, tensor in wan.transformer.to_diffusers(SMALL, zeros).items():
         scale = 1.5 / np.sqrt(np.prod(tensor.shape[1:])) if tensor.ndim > 1 else 0.1
         value = scale * random.standard_normal(tensor.shape)
         weights[name] = (value + ("norm" in name and "weight" in name)).astype(np.float32)
@@ -69,7 +68,7 @@ def test_output_is_that_of_diffusers(size: tuple[int, int, int], text: int, by_f
     grid = (2, size[0], size[1] // 2, size[2] // 2)
     tokens = np.broadcast_to(time, grid).reshape(2, -1) if by_frame else time.reshape(2)
 
-    params = wan_transformer.from_diffusers(SMALL, weights)
+    params = wan.transformer.from_diffusers(SMALL, weights)
     ours = jax.jit(SMALL.apply)({"params": params}, latent, time, features, np.full(2, text))
     exact = theirs(latent, tokens, features)
     np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-4 * np.abs(exact).max())
@@ -77,14 +76,14 @@ def test_output_is_that_of_diffusers(size: tuple[int, int, int], text: int, by_f
 
 def test_weights_come_back_unchanged() -> None:
     weights = random_weights()
-    back = wan_transformer.to_diffusers(SMALL, wan_transformer.from_diffusers(SMALL, weights))
+    back = wan.transformer.to_diffusers(SMALL, wan.transformer.from_diffusers(SMALL, weights))
     assert back.keys() == weights.keys()
     for name, tensor in weights.items():
         np.testing.assert_array_equal(back[name], tensor)
 
 
 def test_every_parameter_is_filled_but_known() -> None:
-    params = wan_transformer.from_diffusers(SMALL, random_weights())
+    params = wan.transformer.from_diffusers(SMALL, random_weights())
     assert (params.pop("known") == 0).all()
     assert all((leaf != 0).all() for leaf in jax.tree.leaves(params))
 
@@ -92,26 +91,28 @@ def test_every_parameter_is_filled_but_known() -> None:
 def test_missing_and_unknown_tensors_are_named() -> None:
     weights = random_weights()
     weights["blocks.0.attn2.add_k_proj.weight"] = weights.pop("proj_out.bias")
-    with pytest.raises(WeightsError, match=r"missing \['proj_out.bias'\].*add_k_proj"):
-        wan_transformer.from_diffusers(SMALL, weights)
+    with pytest.raises(wan.WeightsError, match=r"missing \['proj_out.bias'\].*add_k_proj"):
+        wan.transformer.from_diffusers(SMALL, weights)
 
 
 def test_tensor_of_another_shape_is_named() -> None:
     weights = random_weights()
     weights["blocks.1.ffn.net.2.bias"] = np.zeros(7, np.float32)
-    with pytest.raises(WeightsError, match=r"blocks.1.ffn.net.2.bias has shape \(7,\).*\(96,\)"):
-        wan_transformer.from_diffusers(SMALL, weights)
+    with pytest.raises(
+        wan.WeightsError, match=r"blocks.1.ffn.net.2.bias has shape \(7,\).*\(96,\)"
+    ):
+        wan.transformer.from_diffusers(SMALL, weights)
 
 
 @pytest.mark.parametrize("setting", [{"image_dim": 1280}, {"out_channels": 16, "in_channels": 36}])
 def test_setting_without_an_equal_is_named(setting: dict[str, int]) -> None:
-    with pytest.raises(WeightsError, match=next(iter(setting))):
-        wan_transformer.from_config(CONFIG | setting)
+    with pytest.raises(wan.WeightsError, match=next(iter(setting))):
+        wan.transformer.from_config(CONFIG | setting)
 
 
 def test_config_of_the_published_model_is_the_preset() -> None:
     config = {"num_layers": 30, "num_attention_heads": 12, "ffn_dim": 8960}
-    assert wan_transformer.from_config(config) == DiT(width=1536, depth=30, heads=12, mlp=8960)
+    assert wan.transformer.from_config(config) == DiT(width=1536, depth=30, heads=12, mlp=8960)
 
 
 def test_folder_of_shards_is_read_by_its_index(tmp_path: Path) -> None:
@@ -123,10 +124,10 @@ def test_folder_of_shards_is_read_by_its_index(tmp_path: Path) -> None:
     index = {"weight_map": {name: file for file, part in shards.items() for name in part}}
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    dit, params = wan_transformer.load(tmp_path)
+    dit, params = wan.transformer.load(tmp_path)
     assert dit == SMALL
-    for name, tensor in wan_transformer.to_diffusers(dit, params).items():
+    for name, tensor in wan.transformer.to_diffusers(dit, params).items():
         np.testing.assert_array_equal(tensor, weights[name])
     (tmp_path / "b.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"lacks b\.safetensors"):
-        wan_transformer.load(tmp_path)
+    with pytest.raises(wan.WeightsError, match=r"lacks b\.safetensors"):
+        wan.transformer.load(tmp_path)

@@ -8,7 +8,6 @@ directions read the same table.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +16,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file
 
+from sora_jax.importers.wan.files import Shards, Tensors, WeightsError, check_names, read_config
 from sora_jax.models.vae import VAE
-
-Tensors = Mapping[str, np.ndarray]
-
-
-class WeightsError(ValueError):
-    """Published weights or their settings do not fit; the message names which."""
 
 
 class Place(NamedTuple):
@@ -49,7 +42,15 @@ _VECTOR = ((0,), 1)
 
 
 def table(vae: VAE) -> dict[str, Place]:
-    """Returns the place of every tensor of the published model with `vae`'s structure."""
+    """Returns the place of every tensor of the published model with `vae`'s structure.
+
+    Raises WeightsError for one that codes blocks besides: theirs has no such thing.
+    """
+    if vae.transform or vae.patch != 1:
+        raise WeightsError(
+            f"a VAE with transform={vae.transform} and patch={vae.patch} has parameters that an"
+            " AutoencoderKLWan lacks; only transform=False and patch=1 can be written as one"
+        )
     places = {}
     for theirs, ours, (axes, rank) in _layers(vae):
         places[f"{theirs}.weight"] = Place((*ours, "kernel"), axes, rank)
@@ -162,7 +163,7 @@ def from_diffusers(
     names missing and unknown tensors, or the one whose shape is another.
     """
     places = table(vae)
-    _same_names(places, tensors)
+    check_names("autoencoder", places, tensors)
     params: dict[str, Any] = {
         "latent_mean": np.asarray(mean, np.float32),
         "latent_std": np.asarray(std, np.float32),
@@ -197,33 +198,19 @@ def to_diffusers(vae: VAE, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def load(path: str | Path) -> tuple[VAE, dict[str, Any]]:
     """Returns the autoencoder and its parameters from a folder of diffusers.
 
-    The folder holds `config.json` and one or several `.safetensors` files. Raises WeightsError if
-    either is missing, or the tensors do not fit.
+    The folder holds `config.json` and one `.safetensors` file, or several with their index. Raises
+    WeightsError if one is missing, or the tensors do not fit.
     """
     folder = Path(path)
-    files = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not files:
-        raise WeightsError(f"{folder} must hold config.json and .safetensors files")
-    config = json.loads((folder / "config.json").read_text())
+    config = read_config(folder)
     vae = from_config(config)
-    tensors = {name: array for file in files for name, array in load_file(file).items()}
     size = vae.latent_channels
     return vae, from_diffusers(
         vae,
-        tensors,
+        Shards(folder),
         mean=config.get("latents_mean", [0.0] * size),
         std=config.get("latents_std", [1.0] * size),
     )
-
-
-def _same_names(places: Mapping[str, Place], tensors: Tensors) -> None:
-    missing = sorted(places.keys() - tensors.keys())
-    unknown = sorted(tensors.keys() - places.keys())
-    if missing or unknown:
-        raise WeightsError(
-            f"the tensors are not those of this autoencoder: missing {missing or 'none'}, unknown"
-            f" {unknown or 'none'}; check its config"
-        )
 
 
 def _turned(name: str, tensor: np.ndarray, place: Place) -> np.ndarray:

@@ -10,7 +10,6 @@ not have, stays zero.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import safe_open
 
-from sora_jax.importers.wan_vae import Tensors, WeightsError
+from sora_jax.importers.wan.files import Shards, Tensors, WeightsError, check_names, read_config
 from sora_jax.models.dit import DiT
 
 _LINEAR = {
@@ -151,12 +149,7 @@ def from_diffusers(dit: DiT, tensors: Tensors) -> dict[str, Any]:
     names missing and unknown tensors, or the one whose shape is another.
     """
     places = table(dit)
-    missing, unknown = sorted(places.keys() - tensors), sorted(tensors.keys() - places.keys())
-    if missing or unknown:
-        raise WeightsError(
-            f"the tensors are not those of this transformer: missing {missing or 'none'}, unknown"
-            f" {unknown or 'none'}; check its config"
-        )
+    check_names("transformer", places, tensors)
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes(dit))
     for name, place in places.items():
         into = _at(params, place)
@@ -183,37 +176,8 @@ def load(path: str | Path) -> tuple[DiT, dict[str, Any]]:
     WeightsError if one is missing, or the tensors do not fit.
     """
     folder = Path(path)
-    if not (folder / "config.json").is_file():
-        raise WeightsError(f"{folder} has no config.json; give the folder of a transformer")
-    dit = from_config(json.loads((folder / "config.json").read_text()))
+    dit = from_config(read_config(folder))
     return dit, from_diffusers(dit, Shards(folder))
-
-
-class Shards(Mapping[str, np.ndarray]):
-    """The tensors of a folder's safetensors files, each read when it is asked for.
-
-    Raises WeightsError if there is no file, or one that the index names is missing.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        files = sorted(folder.glob("*.safetensors"))
-        for index in folder.glob("*.safetensors.index.json"):
-            names = set(json.loads(index.read_text())["weight_map"].values())
-            files = [folder / name for name in sorted(names)]
-        lost = [file.name for file in files if not file.is_file()]
-        if lost or not files:
-            raise WeightsError(f"{folder} lacks {', '.join(lost) or 'a .safetensors file'}")
-        opened = (safe_open(file, "np") for file in files)
-        self._files = {name: file for file in opened for name in file.keys()}  # noqa: SIM118
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._files[name].get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
 
 
 def _at(params: Mapping[str, Any], place: Place) -> np.ndarray:
