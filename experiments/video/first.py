@@ -9,6 +9,8 @@ autoencoder has half a million parameters and the transformer four; both see too
 more than learn them by heart, and in a few minutes on two cores they begin to.
 """
 
+import dataclasses
+
 from sora_jax.data.captions import Bytes
 from sora_jax.data.folder import Folder
 from sora_jax.data.latents import LatentClips
@@ -56,4 +58,10 @@ experiment = (
         steps=450,
         ema=0.99,
     ),
+)
+
+# The same in a minute: two steps of each.
+smoke = tuple(
+    dataclasses.replace(stage, steps=2) if isinstance(stage, Train) else stage
+    for stage in experiment
 )

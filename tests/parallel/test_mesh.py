@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from flax.linen import spmd
 from jax.sharding import PartitionSpec
 
+from sora_jax.models.discriminator import PatchDiscriminator
+from sora_jax.models.dit import DiT
+from sora_jax.models.text import ByteEncoder, LabelEncoder
+from sora_jax.models.vae import VAE
 from sora_jax.parallel.mesh import Mesh, MeshError
 from sora_jax.parallel.rules import Rules
 
@@ -40,3 +48,35 @@ def test_parameters_are_cut_by_rule_where_they_divide():
 def test_a_misspelt_dimension_cannot_be_looked_up():
     with pytest.raises(TypeError, match="embedd"):
         Rules(embedd="fsdp")  # pyright: ignore[reportCallIssue]
+
+
+def test_every_dimension_that_a_model_names_has_a_rule(monkeypatch: pytest.MonkeyPatch):
+    """Flax leaves a name without a rule unsharded in silence, so the names are listened to."""
+    named: set[str] = set()
+    looked_up = spmd._logical_to_mesh_axes
+
+    def listening(names: Any, rules: Any = None) -> Any:
+        named.update(name for name in names or () if isinstance(name, str))
+        return looked_up(names, rules)
+
+    monkeypatch.setattr(spmd, "_logical_to_mesh_axes", listening)
+    clip, text = jnp.zeros((2, 5, 16, 16, 3)), jnp.zeros((2, 4), jnp.int32)
+    latent, features, length = jnp.zeros((2, 1, 2, 2, 16)), jnp.zeros((2, 4, 8)), jnp.ones(2, int)
+    dit = DiT(width=16, depth=1, heads=2, mlp=32, text_width=8)
+    models = [
+        (VAE(base=8, transform=True), (clip,)),
+        (PatchDiscriminator(width=4, levels=2), (clip,)),
+        (dit, (latent, jnp.zeros((2, 1, 1, 1)), features, length)),
+        (ByteEncoder(8, 1, 1), (text, length)),
+        (LabelEncoder(3, 8), (text[:, :1], length)),
+    ]
+    mesh = Mesh(fsdp=2, tensor=2)
+    with mesh.use(mesh.build()):
+        for model, inputs in models:
+            # Under jit, as the constraints of activations are looked up there.
+            variables = jax.eval_shape(jax.jit(model.init), jax.random.key(0), *inputs)
+            for leaf in jax.tree.leaves(variables, is_leaf=lambda x: isinstance(x, nn.Partitioned)):
+                if isinstance(leaf, nn.Partitioned):
+                    named.update(name for name in leaf.names if name is not None)
+    assert {"embed", "channels_out", "channels", "tokens", "text_embed"} <= named
+    assert named <= {field.name for field in dataclasses.fields(Rules)}

@@ -1,0 +1,102 @@
+"""A text-to-video model of 1.3B parameters on a folder of your own, for a pod or eight GPUs.
+
+    sora-jax describe experiments/video/pretrain.py
+    sora-jax train experiments/video/pretrain.py --autoencoder.data.source.path gs://bucket/clips \\
+        --latents.data.source.path gs://bucket/clips --out gs://bucket/runs/pretrain
+
+Sizes and shapes are Wan 2.1's; clips keep their aspect ratios in the buckets below, of 480 x 832
+pixels and images of as many tokens. Nothing of it has been trained here: that it fits and shards is
+what tests show.
+"""
+
+import dataclasses
+
+from sora_jax.data.buckets import Bucket
+from sora_jax.data.captions import Bytes
+from sora_jax.data.folder import Folder
+from sora_jax.data.latents import LatentClips
+from sora_jax.data.pipeline import Clips
+from sora_jax.diffusion.times import LogitNormal, Shifted
+from sora_jax.models import dit, vae
+from sora_jax.models.discriminator import PatchDiscriminator
+from sora_jax.models.text import ByteEncoder
+from sora_jax.objectives.autoencoding import Autoencoding
+from sora_jax.objectives.denoising import Denoising
+from sora_jax.parallel.mesh import Mesh
+from sora_jax.training.encoding import Encode
+from sora_jax.training.optimizer import AdamW
+from sora_jax.training.train import Train
+
+TEXT = Bytes(length=512)
+SOURCE = Folder(path="data/clips")
+MESH = Mesh(data=1, fsdp=-1)
+
+experiment = (
+    Train(
+        name="autoencoder",
+        objective=Autoencoding(
+            vae=vae.PRESETS["wan"](dtype="bfloat16", remat="blocks"),
+            discriminator=PatchDiscriminator(),
+        ),
+        data=Clips(
+            source=SOURCE,
+            buckets=(
+                Bucket(frames=17, height=256, width=256, batch=64),
+                Bucket(frames=1, height=512, width=512, batch=256),
+            ),
+            tokenizer=TEXT,
+            image_share=0.2,
+        ),
+        optimizer=AdamW(learning_rate=1e-4, warmup=1000, apart={"discriminator": 1.0}),
+        steps=200_000,
+        ema=0.9999,
+        mesh=MESH,
+    ),
+    Encode(
+        name="latents",
+        autoencoder="{out}/autoencoder",
+        data=Clips(
+            source=SOURCE,
+            buckets=(
+                Bucket(frames=81, height=480, width=832, batch=32),
+                Bucket(frames=81, height=832, width=480, batch=32),
+                Bucket(frames=81, height=640, width=640, batch=32),
+                Bucket(frames=1, height=640, width=640, batch=512),
+            ),
+            tokenizer=TEXT,
+            fps=16.0,
+        ),
+    ),
+    Train(
+        name="transformer",
+        objective=Denoising(
+            model=dit.PRESETS["1.3B"](text_width=1024, dtype="bfloat16", remat="save_attention"),
+            text=ByteEncoder(width=1024, depth=8, heads=16, length=512),
+            times=Shifted(base=LogitNormal(), reference_tokens=1024),
+        ),
+        data=LatentClips(path="{out}/latents", tokenizer=TEXT),
+        optimizer=AdamW(learning_rate=1e-4, warmup=2000),
+        steps=400_000,
+        ema=0.9999,
+        mesh=MESH,
+    ),
+)
+
+# Small enough to run anywhere: the same stages with the smallest presets.
+smoke = (
+    dataclasses.replace(
+        experiment[0],
+        objective=Autoencoding(vae=vae.PRESETS["tiny"]()),
+        optimizer=AdamW(),
+        steps=2,
+    ),
+    experiment[1],
+    dataclasses.replace(
+        experiment[2],
+        objective=Denoising(
+            model=dit.PRESETS["1M"](text_width=64),
+            text=ByteEncoder(width=64, depth=1, heads=2, length=512),
+        ),
+        steps=2,
+    ),
+)

@@ -1,0 +1,75 @@
+"""Twenty-six real clips, learnt in three quarters of an hour on two cores.
+
+    python experiments/video/clips.py data/real
+    sora-jax train experiments/video/real_clips.py
+    python experiments/video/real_clips_table.py runs/real_clips data/real
+
+The clips come from six sources and keep their own aspect ratios, landscape and portrait. The
+autoencoder is measured on frames and on a clip that it never saw, the transformer on whether it
+tells the clips apart by their captions; `real_clips_table.py` makes the table in
+experiments/README.md.
+"""
+
+import dataclasses
+
+from sora_jax.data.captions import Bytes
+from sora_jax.data.folder import Folder
+from sora_jax.data.latents import LatentClips
+from sora_jax.data.pipeline import Clips
+from sora_jax.data.suggest import Suggested
+from sora_jax.diffusion.times import LogitNormal
+from sora_jax.models import dit, vae
+from sora_jax.models.text import ByteEncoder
+from sora_jax.objectives.autoencoding import Autoencoding
+from sora_jax.objectives.denoising import Denoising
+from sora_jax.training.encoding import Encode
+from sora_jax.training.optimizer import AdamW
+from sora_jax.training.train import Train
+
+TEXT = Bytes(length=256)
+SOURCE = Folder(path="data/real/train")
+
+experiment = (
+    Train(
+        name="autoencoder",
+        objective=Autoencoding(vae=vae.PRESETS["tiny"](), divergence=1e-5),
+        # At their own rates, which gives the most windows that differ.
+        data=Clips(
+            source=SOURCE,
+            buckets=Suggested(tokens=448, frames=(9,), pixels=96 * 96, shapes=3),
+            tokenizer=TEXT,
+        ),
+        optimizer=AdamW(learning_rate=2e-3, warmup=50),
+        steps=1800,
+        ema=0.995,
+        save_every=250,
+    ),
+    Encode(
+        name="latents",
+        autoencoder="{out}/autoencoder",
+        data=Clips(
+            source=SOURCE,
+            buckets=Suggested(tokens=896, frames=(9,), pixels=96 * 96, shapes=3),
+            tokenizer=TEXT,
+            fps=8.0,
+        ),
+    ),
+    Train(
+        name="transformer",
+        objective=Denoising(
+            model=dit.PRESETS["4M"](text_width=128),
+            text=ByteEncoder(width=128, depth=2, heads=4, length=256),
+            times=LogitNormal(mean=1.0),
+        ),
+        data=LatentClips(path="{out}/latents", tokenizer=TEXT),
+        optimizer=AdamW(learning_rate=1e-3, warmup=100),
+        steps=2500,
+        ema=0.995,
+    ),
+)
+
+# The same in a few minutes: two steps of each.
+smoke = tuple(
+    dataclasses.replace(stage, steps=2) if isinstance(stage, Train) else stage
+    for stage in experiment
+)

@@ -1,0 +1,113 @@
+"""Every experiment at its full size, without computing any of it; and the first one for real."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sora_jax import config
+from sora_jax.arrays import Batch, Size, Text
+from sora_jax.data.buckets import Bucket
+from sora_jax.data.folder import Folder
+from sora_jax.objectives.autoencoding import Autoencoding
+from sora_jax.objectives.denoising import Denoising
+from sora_jax.stages import run_stages
+from sora_jax.training.encoding import Encode
+from sora_jax.training.train import Train
+from tests.tiny import write_media
+
+ROOT = Path(__file__).parent.parent
+FILES = [
+    path
+    for path in sorted((ROOT / "experiments").rglob("*.py"))
+    if "experiment = " in path.read_text()
+]
+
+
+def test_there_are_experiments() -> None:
+    assert len(FILES) >= 3
+
+
+def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def boxes_of(stage: Any) -> tuple[Bucket, ...]:
+    """The buckets of a stage that reads pixels; of those it derives from clips, the largest."""
+    buckets = stage.data.buckets
+    if isinstance(buckets, tuple):
+        return buckets
+    side = int(buckets.pixels**0.5)
+    return (Bucket(frames=max(buckets.frames), height=side, width=side, batch=2),)
+
+
+def batches(stage: Train, boxes: tuple[Bucket, ...]) -> list[Batch]:
+    objective = stage.objective
+    text = stage.data.tokenizer.tokens(["a clip"])
+    found = []
+    for box in boxes:
+        size, video, latent = Size(box.frames, box.height, box.width), None, None
+        if isinstance(objective, Autoencoding):
+            video = array(box.batch, *size, 3, dtype=jnp.uint8)
+        else:
+            assert isinstance(objective, Denoising)
+            frames, *sides = objective.factor
+            grid = 1 + (size.frames - 1) // frames, size.height // sides[0], size.width // sides[1]
+            latent = array(box.batch, *grid, objective.model.latent_channels)
+        tokens = array(box.batch, text.tokens.shape[1], dtype=jnp.int32)
+        length = array(box.batch, dtype=jnp.int32)
+        batch = Batch(
+            video=video,
+            latent=latent,
+            extent=array(box.batch, 3, dtype=jnp.int32),
+            text=Text(tokens=tokens, length=length),
+            weight=array(box.batch),
+        )
+        found.append(batch)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_full_size_shapes_fit(path: Path) -> None:
+    stages = config.read_experiment(path)
+    boxes: tuple[Bucket, ...] = ()
+    for stage in stages:
+        if isinstance(stage, Encode):
+            boxes = boxes_of(stage)
+        if not isinstance(stage, Train):
+            continue
+        if hasattr(stage.data, "buckets"):
+            boxes = boxes_of(stage)
+        for batch in batches(stage, boxes):
+            objective: Any = stage.objective
+            params = jax.eval_shape(objective.init, jax.random.key(0), batch)
+            loss, metrics = jax.eval_shape(objective.loss, params, jax.random.key(0), batch, 0)
+            assert loss.shape == ()
+            assert all(value.shape == () for value in metrics.values())
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_experiments_survive_json(path: Path) -> None:
+    for stages in (config.read_experiment(path), config.read_experiment(path, smoke=True)):
+        for stage in stages:
+            assert config.from_json(config.to_json(stage)) == stage
+
+
+@pytest.mark.slow
+def test_the_smoke_of_the_first_experiment_runs(tmp_path: Path) -> None:
+    write_media(tmp_path / "media")
+    source = Folder(path=str(tmp_path / "media"))
+
+    def elsewhere(stage: Any) -> Any:
+        if not hasattr(stage.data, "source"):
+            return stage
+        return dataclasses.replace(stage, data=dataclasses.replace(stage.data, source=source))
+
+    stages = config.read_experiment(ROOT / "experiments/video/first.py", smoke=True)
+    run_stages(tuple(elsewhere(stage) for stage in stages), tmp_path / "run")
+    assert (tmp_path / "run/transformer/checkpoints/2").exists()
