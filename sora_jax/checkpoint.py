@@ -9,8 +9,9 @@ A run's folder holds `checkpoints/<step>/` with the items
     data        the position of the data
 
 and one folder for every frozen model that the run depends on, such as `autoencoder/`, which holds
-`weights.safetensors` and `model.json`. The JSON is written last in both forms, so that a folder
-that has it is whole. Local paths and gs:// alike.
+`weights.safetensors` and `model.json`; the JSON is written last, so that a folder that has it is
+whole. A checkpoint is whole as orbax says: its folder is renamed, or marked on gs://, when all of
+it is there. Local paths and gs:// alike.
 """
 
 from __future__ import annotations
@@ -150,14 +151,15 @@ def newest(folder: epath.PathLike) -> epath.Path:
         raise CheckpointError(
             f"{path} holds no checkpoints/ folder: it is no run of sora-jax train"
         )
-    whole = [
-        child
-        for child in steps.iterdir()
-        if child.name.isdigit() and (child / "experiment").exists()
-    ]
+    whole = [child for child in steps.iterdir() if child.name.isdigit() and _finished(child)]
     if not whole:
         raise CheckpointError(f"{steps} holds no finished checkpoint yet")
     return max(whole, key=lambda child: int(child.name))
+
+
+def _finished(step_folder: epath.Path) -> bool:
+    # Where folders cannot be renamed, as on gs://, orbax marks what is whole by a file.
+    return (step_folder / "experiment").exists() and ocp.utils.is_checkpoint_finalized(step_folder)
 
 
 def read_params(step_folder: epath.Path, abstract: Any, *, item: str = "ema") -> Any:
@@ -201,14 +203,24 @@ def read_frozen(folder: epath.PathLike) -> tuple[Any, Any]:
     return model, traverse_util.unflatten_dict(flat, sep="/")
 
 
-def copy_frozen(source: epath.PathLike, target: epath.PathLike) -> None:
-    """Copies a frozen model, the JSON last; does nothing where `target` has it already."""
+def copy_frozen(source: epath.PathLike, target: epath.PathLike, *, replace: bool) -> None:
+    """Copies a frozen model, the JSON last. One that `target` holds may be replaced or must be it.
+
+    Raises CheckpointError where there is none, or another that may not be replaced.
+    """
     source, target = located(source), located(target)
-    if (target / MODEL).exists():
-        return
     if not (source / MODEL).exists():
         raise CheckpointError(f"{source} holds no frozen model ({MODEL} is missing)")
+    if not replace and (target / MODEL).exists():
+        for name in (WEIGHTS, MODEL):
+            if (target / name).read_bytes() != (source / name).read_bytes():
+                raise CheckpointError(
+                    f"{target} is another model than {source}, and what was trained in its folder "
+                    "belongs to it; give another --out, or restore the one that it was made with"
+                )
+        return
     target.mkdir(parents=True, exist_ok=True)
+    (target / MODEL).unlink(missing_ok=True)
     for name in (WEIGHTS, MODEL):
         (target / name).write_bytes((source / name).read_bytes())
 

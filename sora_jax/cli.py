@@ -105,6 +105,8 @@ def generate(
     width: int = 64,
     steps: int = 50,
     guidance: float = 3.0,
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
+    guidance_rescale: float = 0.0,
     negative: str = "",
     seed: int = 0,
     out: str = "clip.mp4",
@@ -121,22 +123,27 @@ def generate(
         width: pixels; any number.
         steps: steps of the sampler.
         guidance: how strongly the prompt is followed; 1 is not beyond what was learnt.
+        guidance_interval: diffusion times (0 clean, 1 noise) between which that holds.
+        guidance_rescale: 0 to 1, how far the contrast that guidance adds is taken back.
         negative: what to be guided away from.
         seed: the same seed gives the same clip; further prompts take the numbers that follow.
         out: .mp4, .gif or, for one frame, .png; of several clips, numbered before the ending.
         sheet: a .png to draw frames of all clips into, under their prompts.
     """
     import sora_jax
-    from sora_jax.data.video import contact_sheet, write_video
+    from sora_jax.data.video import check_output, contact_sheet, write_video
+    from sora_jax.diffusion.guidance import Guidance
 
     texts = [*prompts, *(_lines(prompt_file) if prompt_file else ())]
     if not texts:
         raise ValueError("there is no prompt; give one, or --prompt-file with one in each line")
     paths = _numbered(out, len(texts))
-    for path in [*paths, *([sheet] if sheet else [])]:
-        if not epath.Path(path).parent.exists():
-            raise ValueError(f"{path}: there is no folder {epath.Path(path).parent}")
+    for path in paths:
+        check_output(path, frames=frames)
+    if sheet:
+        check_output(sheet, frames=1)
     pipeline = sora_jax.load(checkpoint)
+    check_output(paths[0], frames=frames, fps=pipeline.fps)
     clips = []
     # One at a time, so that each clip is on disk before the next is begun.
     for number, (text, path) in enumerate(zip(texts, paths, strict=True)):
@@ -146,7 +153,7 @@ def generate(
             height=height,
             width=width,
             steps=steps,
-            guidance=guidance,
+            guidance=Guidance(scale=guidance, interval=guidance_interval, rescale=guidance_rescale),
             negative=negative,
             seed=seed + number,
             progress=True,

@@ -7,6 +7,8 @@ import io
 import json
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from etils import epath
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +16,7 @@ from rich.table import Table
 from sora_jax import config
 from sora_jax.arrays import Size
 from sora_jax.data import report
-from sora_jax.data.buckets import GRID
+from sora_jax.data.buckets import GRID, Grid
 from sora_jax.data.folder import Folder
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
@@ -45,15 +47,16 @@ def source_of(what: str) -> Folder | TFDS | Sprites:
     return TFDS(name=what)
 
 
-def clips_of(what: str, *, tokens: int, fps: float | None) -> Clips:
+def clips_of(what: str, *, tokens: int, fps: float | None, grid: Grid = GRID) -> Clips:
     """Returns the data that a word stands for, in buckets derived from it."""
-    buckets = Suggested(tokens=tokens, frames=FRAMES, pixels=_pixels(tokens))
-    return Clips(source=source_of(what), buckets=buckets, fps=fps)
+    frames = tuple(dict.fromkeys(grid.whole(count) for count in FRAMES))
+    buckets = Suggested(tokens=tokens, frames=frames, pixels=_pixels(tokens, grid))
+    return Clips(source=source_of(what), buckets=buckets, fps=fps, grid=grid)
 
 
-def _pixels(tokens: int) -> int:
+def _pixels(tokens: int, grid: Grid) -> int:
     """Pixels of a frame such that a still takes at most an eighth of the budget."""
-    return max(tokens // 8, 1) * GRID.factor.height * GRID.factor.width * 4
+    return max(tokens // 8, 1) * grid.height * grid.width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,7 @@ class ExperimentDescription:
         for part in self.parts:
             models.add_row(part.stage, part.model, f"{part.parameters:,}")
         console.print(models)
-        costs = Table(title="a training step", title_justify="left")
+        costs = Table(title="a training step, all devices together", title_justify="left")
         for name in ("stage", "bucket", "batch", "tokens", "GFLOP", "memory, GiB"):
             costs.add_column(name, justify="left" if name in ("stage", "bucket") else "right")
         for cost in self.buckets:
@@ -152,10 +155,10 @@ def describe_experiment(path: str, *, smoke: bool = False) -> ExperimentDescript
             known[f"{{out}}/{stage.name}"] = _shapes(stage.data, notes, stage.name)
         elif isinstance(stage, Train):
             parts += _parts(stage)
-            latents = isinstance(stage.data, LatentClips)
-            shapes = known.get(stage.data.path) if latents else None
+            data = stage.data
+            shapes = known.get(data.path) if isinstance(data, LatentClips) else None
             shapes = _shapes(stage.data, notes, stage.name) if shapes is None else shapes
-            costs += [_cost(stage, size, _batch(stage.data, size, rows)) for size, rows in shapes]
+            costs += [_cost(stage, size, rows) for size, rows in shapes]
     return ExperimentDescription(
         name=path, parts=tuple(parts), buckets=tuple(costs), notes=tuple(dict.fromkeys(notes))
     )
@@ -173,11 +176,6 @@ def _shapes(data: Any, notes: list[str], stage: str) -> tuple[tuple[Size, int], 
     return tuple((box.size, box.batch) for box in boxes)
 
 
-def _batch(data: Any, size: Size, rows: int) -> int:
-    tokens = getattr(data, "tokens", None)
-    return rows if tokens is None else max(1, tokens // GRID.tokens(size))
-
-
 def _parts(stage: Train) -> list[Part]:
     objective = stage.objective
     if isinstance(objective, Denoising):
@@ -193,20 +191,30 @@ def _parts(stage: Train) -> list[Part]:
     if isinstance(objective, Autoencoding):
         size = Size(1, *objective.vae.factor[1:])
         parameters = accounting.autoencoder(objective.vae, size).parameters
-        return [Part(stage=stage.name, model="autoencoder", parameters=parameters)]
+        parts = [Part(stage=stage.name, model="autoencoder", parameters=parameters)]
+        if objective.discriminator is not None:
+            clip = jax.ShapeDtypeStruct((1, 1, 64, 64, 3), jnp.float32)
+            tree = jax.eval_shape(objective.discriminator.init, jax.random.key(0), clip)
+            parameters = sum(leaf.size for leaf in jax.tree.leaves(tree))
+            parts.append(Part(stage=stage.name, model="discriminator", parameters=parameters))
+        return parts
     return []
 
 
-def _cost(stage: Train, size: Size, batch: int) -> BucketCost:
+def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
     objective: Any = stage.objective
     if isinstance(objective, Denoising):
-        latent = GRID.latent(size)
+        grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
+        tokens = getattr(stage.data, "tokens", None)
+        batch = rows if tokens is None else max(1, tokens // grid.tokens(size))
+        latent = grid.latent(size)
         text = getattr(objective.text, "length", 1)
         costs = [
             accounting.transformer(objective.model, latent, text=text, batch=batch),
             accounting.text_encoder(objective.text, text=text, batch=batch),
         ]
     else:
+        batch = rows
         costs = [accounting.autoencoder(objective.vae, size, batch=batch)]
     return BucketCost(
         stage=stage.name,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
 from etils import epath
 
-from sora_jax import config
+from sora_jax import checkpoint, config
 from sora_jax.checkpoint import located
+from sora_jax.data.buckets import GRID
 from sora_jax.description import clips_of
+from sora_jax.models.vae import VAE
+from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.training import encoding, loop
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
@@ -23,8 +27,8 @@ def run_stages(stages: config.Stages, folder: epath.PathLike, *, until: str | No
     `{out}` in a stage's strings stands for `folder`. Raises ConfigError for a stage that is no
     stage, or if `until` is none of their names.
     """
-    names = [getattr(stage, "name", None) for stage in stages]
-    if len(set(names)) != len(names) or None in names:
+    names = [str(getattr(stage, "name", "")) for stage in stages]
+    if len(set(names)) != len(names) or "" in names:
         raise config.ConfigError(f"stages need a `name` of their own each, not {names}")
     if until is not None and until not in names:
         raise config.ConfigError(f"--until {until} is none of the stages {', '.join(names)}")
@@ -43,7 +47,7 @@ def _run(stage: Any, folder: epath.Path) -> None:
     if isinstance(placed, Train):
         loop.run(placed, home, record=record)
     elif isinstance(placed, Encode):
-        encoding.run(placed, home)
+        encoding.run(placed, home, record=record, thawed=Autoencoding.thawed)
     else:
         raise config.ConfigError(f"{stage.name} is a {type(stage).__name__}, not a stage")
     log.info("%s: done, in %s", stage.name, home)
@@ -51,8 +55,20 @@ def _run(stage: Any, folder: epath.Path) -> None:
 
 def encode_folder(autoencoder: str, data: str, *, out: str, tokens: int, fps: float | None) -> None:
     """Encodes what `data` stands for on the command line into latents in `out`."""
-    stage = Encode(
-        name="latents", autoencoder=autoencoder, data=clips_of(data, tokens=tokens, fps=fps)
-    )
-    encoding.run(stage, out)
+    grid = dataclasses.replace(GRID, factor=_autoencoder(autoencoder).factor)
+    clips = clips_of(data, tokens=tokens, fps=fps, grid=grid)
+    stage = Encode(name="latents", autoencoder=autoencoder, data=clips)
+    encoding.run(stage, out, record=config.to_json(stage), thawed=Autoencoding.thawed)
     log.info("latents are in %s", out)
+
+
+def _autoencoder(folder: str) -> VAE:
+    """The model in a run of its training, or in the folder of a frozen one."""
+    if (located(folder) / checkpoint.MODEL).exists():
+        return checkpoint.read_frozen(folder)[0]
+    objective = checkpoint.read_experiment(checkpoint.newest(folder)).objective
+    if not isinstance(objective, Autoencoding):
+        raise checkpoint.CheckpointError(
+            f"{folder} was trained by {type(objective).__name__}; name the run of an autoencoder"
+        )
+    return objective.vae

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import sora_jax
-from sora_jax import cli
+from sora_jax import checkpoint, cli
 from sora_jax.arrays import Size
 from sora_jax.checkpoint import CheckpointError
+from sora_jax.data.latents import LatentClips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.video import read_clip, read_metadata
 from sora_jax.stages import run_stages
@@ -133,12 +134,55 @@ def test_describe_exits_with_1_if_nothing_is_usable(home: Path, capsys: Any):
     assert "no usable clip" in fails(capsys, "describe", home / "empty")
 
 
-def test_encode_makes_latents_of_a_folder(home: Path, capsys: Any):
+@pytest.mark.parametrize("autoencoder", ["run/autoencoder", "run/transformer/autoencoder"])
+def test_encode_makes_latents_with_a_run_or_a_frozen_autoencoder(
+    home: Path, tmp_path: Path, autoencoder: str
+):
+    run("encode", home / autoencoder, home / "media", "--out", tmp_path / "latents")
+    opened = LatentClips(path=str(tmp_path / "latents"), workers=0).open()
+    assert opened.shapes
+    _, known = checkpoint.read_frozen(home / "run/transformer/autoencoder")
+    _, copied = checkpoint.read_frozen(tmp_path / "latents/autoencoder")
+    assert np.array_equal(copied["encoder"]["in"]["kernel"], known["encoder"]["in"]["kernel"])
+
+
+def test_latents_made_otherwise_are_refused_by_field(home: Path, tmp_path: Path):
+    shutil.copytree(home / "run", tmp_path / "run")
+    autoencoder, latents, transformer = stages(home / "media")
+    faster = dataclasses.replace(latents, data=dataclasses.replace(latents.data, fps=4.0))
+    with pytest.raises(CheckpointError, match=r"encode.data.fps: None became 4.0"):
+        run_stages((autoencoder, faster, transformer), tmp_path / "run")
+    # As if the autoencoder had been trained further.
+    steps = tmp_path / "run/autoencoder/checkpoints"
+    (steps / "2").rename(steps / "3")
+    with pytest.raises(CheckpointError, match=r"autoencoder.step: '2' became '3'"):
+        run_stages((latents,), tmp_path / "run")
+
+
+def test_an_interrupted_encoding_keeps_what_it_measured(home: Path, tmp_path: Path):
+    shutil.copytree(home / "run", tmp_path / "run")
+    own = tmp_path / "run/latents/autoencoder/weights.safetensors"
+    (manifest,) = (tmp_path / "run/latents").glob("manifest-*.json")
+    whole, before = manifest.read_bytes(), own.stat().st_mtime_ns
+    manifest.unlink()
+    run_stages(stages(home / "media")[:2], tmp_path / "run")
+    assert own.stat().st_mtime_ns == before
+    assert manifest.read_bytes() == whole
+
+
+def test_a_transformer_is_not_joined_to_another_autoencoder(home: Path, tmp_path: Path):
+    shutil.copytree(home / "run", tmp_path / "run")
+    weights = tmp_path / "run/latents/autoencoder/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"    ")
+    with pytest.raises(CheckpointError, match="is another model than"):
+        run_stages(stages(home / "media"), tmp_path / "run")
+
+
+def test_encode_refuses_what_does_not_encode(home: Path, tmp_path: Path, capsys: Any):
     message = fails(
-        capsys, "encode", home / "run/autoencoder", home / "media", "--out", home / "latents"
+        capsys, "encode", home / "run/transformer", home / "media", "--out", tmp_path / "latents"
     )
-    # The folder's default grid is that of the published autoencoders, not of the tiny one.
-    assert "data.grid.factor is 4x8x8" in message
+    assert "name the run of an autoencoder" in message
 
 
 def test_mistakes_in_generate_are_told(home: Path, capsys: Any):

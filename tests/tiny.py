@@ -50,7 +50,7 @@ def stages(media: Path) -> tuple[Train, Encode, Train]:
         tokenizer=TEXT,
         workers=0,
     )
-    vae = VAE(base=4, multipliers=(1,), blocks=1, temporal=(), patch=8, latent_channels=4)
+    vae = VAE(base=4, multipliers=(1,), blocks=0, temporal=(), patch=8, latent_channels=4)
     latents = LatentClips(path="{out}/latents", tokenizer=TEXT, workers=0)
     return (
         Train(

@@ -21,10 +21,13 @@ from sora_jax.models import dit, vae
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
+from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.encoding import Encode
 from sora_jax.training.optimizer import AdamW
 from sora_jax.training.train import Train
 
+# So little work is not worth sharing out.
+ONE = Mesh(devices=1)
 TEXT = Bytes(length=64)
 
 clips = Clips(
@@ -43,6 +46,7 @@ experiment = (
         optimizer=AdamW(learning_rate=4e-3, warmup=20),
         steps=300,
         ema=0.99,
+        mesh=ONE,
     ),
     Encode(name="latents", autoencoder="{out}/autoencoder", data=clips),
     Train(
@@ -57,6 +61,7 @@ experiment = (
         optimizer=AdamW(learning_rate=1e-3, warmup=50),
         steps=450,
         ema=0.99,
+        mesh=ONE,
     ),
 )
 

@@ -4,19 +4,19 @@
     sora-jax train experiments/video/pretrain.py --autoencoder.data.source.path gs://bucket/clips \\
         --latents.data.source.path gs://bucket/clips --out gs://bucket/runs/pretrain
 
-Sizes and shapes are Wan 2.1's; clips keep their aspect ratios in the buckets below, of 480 x 832
-pixels and images of as many tokens. Nothing of it has been trained here: that it fits and shards is
-what tests show.
+Sizes and shapes are Wan 2.1's. Clips keep their aspect ratios in the buckets below, of as many
+pixels as 480 x 832 or less; a still goes to a bucket of its own. Nothing of it has been trained
+here: that its shapes fit is what tests show.
 """
-
-import dataclasses
 
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.captions import Bytes
 from sora_jax.data.folder import Folder
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
+from sora_jax.data.suggest import Suggested
 from sora_jax.diffusion.times import LogitNormal, Shifted
+from sora_jax.evaluation.evaluators import Samples, Validation
 from sora_jax.models import dit, vae
 from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.text import ByteEncoder
@@ -61,11 +61,13 @@ experiment = (
                 Bucket(frames=81, height=480, width=832, batch=32),
                 Bucket(frames=81, height=832, width=480, batch=32),
                 Bucket(frames=81, height=640, width=640, batch=32),
-                Bucket(frames=1, height=640, width=640, batch=512),
+                Bucket(frames=1, height=640, width=640, batch=256),
             ),
             tokenizer=TEXT,
             fps=16.0,
         ),
+        mesh=MESH,
+        rows=8,
     ),
     Train(
         name="transformer",
@@ -79,24 +81,42 @@ experiment = (
         steps=400_000,
         ema=0.9999,
         mesh=MESH,
+        evaluators=(
+            Samples(
+                every=5000,
+                prompts=("A dog runs on a beach.", "Rain falls on a street at night."),
+                frames=81,
+                height=480,
+                width=832,
+                fps=16.0,
+                tokenizer=TEXT,
+            ),
+            Validation(every=5000, data=LatentClips(path="{out}/latents", tokenizer=TEXT)),
+        ),
     ),
 )
 
-# Small enough to run anywhere: the same stages with the smallest presets.
+# The same stages with the smallest presets and small boxes.
+few = Suggested(tokens=256, frames=(1, 9), pixels=32 * 64, shapes=2)
 smoke = (
-    dataclasses.replace(
-        experiment[0],
+    Train(
+        name="autoencoder",
         objective=Autoencoding(vae=vae.PRESETS["tiny"]()),
-        optimizer=AdamW(),
+        data=Clips(source=SOURCE, buckets=few, tokenizer=TEXT),
         steps=2,
     ),
-    experiment[1],
-    dataclasses.replace(
-        experiment[2],
+    Encode(
+        name="latents",
+        autoencoder="{out}/autoencoder",
+        data=Clips(source=SOURCE, buckets=few, tokenizer=TEXT, fps=16.0),
+    ),
+    Train(
+        name="transformer",
         objective=Denoising(
             model=dit.PRESETS["1M"](text_width=64),
             text=ByteEncoder(width=64, depth=1, heads=2, length=512),
         ),
+        data=LatentClips(path="{out}/latents", tokenizer=TEXT),
         steps=2,
     ),
 )

@@ -22,10 +22,13 @@ from sora_jax.models import dit, vae
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
+from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.encoding import Encode
 from sora_jax.training.optimizer import AdamW
 from sora_jax.training.train import Train
 
+# So little work is not worth sharing out.
+ONE = Mesh(devices=1)
 TEXT = Bytes(length=256)
 SOURCE = Folder(path="data/real/train")
 
@@ -42,6 +45,7 @@ experiment = (
         optimizer=AdamW(learning_rate=2e-3, warmup=50),
         steps=1800,
         ema=0.995,
+        mesh=ONE,
         save_every=250,
     ),
     Encode(
@@ -63,8 +67,9 @@ experiment = (
         ),
         data=LatentClips(path="{out}/latents", tokenizer=TEXT),
         optimizer=AdamW(learning_rate=1e-3, warmup=100),
-        steps=2500,
+        steps=1800,
         ema=0.995,
+        mesh=ONE,
     ),
 )
 

@@ -8,7 +8,6 @@ picklable and carries the whole manifest: the worker processes of a loader need 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import UInt8
@@ -89,8 +88,3 @@ class Source(Protocol):
 def frames_at(record: Record, fps: Rate | None) -> int:
     """The number of frames of a record read at `fps` frames per second (None: its own rate)."""
     return record.frames if fps is None else frames_at_rate(record.frames, record.fps, fps=fps)
-
-
-def uncaptioned(records: Sequence[Record]) -> int:
-    """How many records have no caption, and so are used with an empty one."""
-    return sum(not record.captions for record in records)

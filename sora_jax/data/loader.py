@@ -47,6 +47,10 @@ class Tokenizer(Protocol):
 
     def tokens(self, texts: Sequence[str]) -> Text: ...
 
+    def truncated(self, texts: Sequence[str]) -> int:
+        """How many of the texts lose their end."""
+        ...
+
 
 class Row(NamedTuple):
     """What one row of a batch holds: the size that is valid, in pixels, and its caption."""
@@ -109,7 +113,11 @@ class Assembly:
                 failed[self.content.name(row)] = str(getattr(error, "reason", error))
             else:
                 extent[index], captions[index] = made.size, made.caption
-        text = self.tokenizer.tokens(captions)
+        try:
+            text = self.tokenizer.tokens(captions)
+        except ValueError as error:
+            names = {self.content.name(row) for row in rows if row is not None}
+            raise ValueError(f"a caption of one of {', '.join(sorted(names))}: {error}") from error
         return {
             "bucket": str(planned.bucket.size),
             "failed": failed,
@@ -224,8 +232,26 @@ class Opened:
 
     def check(self, objective: Any) -> None:
         """Raises PlanError, naming the fields, if `objective` does not suit these rows."""
-        if reason := self.content.misfit(objective):
+        if reason := self.content.misfit(objective) or self._text_misfit(objective):
             raise PlanError(reason)
+
+    def _text_misfit(self, objective: Any) -> str | None:
+        """Why the text encoder of an objective, if it has one, cannot read the tokens."""
+        encoder = getattr(objective, "text", None)
+        here, there = (getattr(each, "classes", None) for each in (self.tokenizer, encoder))
+        if encoder is not None and here != there:
+            return (
+                f"data.tokenizer has {here if here is not None else 'no'} classes and "
+                f"objective.text {there if there is not None else 'none'}; make them equal"
+            )
+        length = self.tokenizer.tokens([""]).tokens.shape[1]
+        longest = getattr(encoder, "length", None)
+        if longest is not None and length > longest:
+            return (
+                f"data.tokenizer makes {length} tokens and objective.text reads {longest}; "
+                "make its length the greater"
+            )
+        return None
 
     @property
     def epoch_steps(self) -> int:

@@ -76,6 +76,7 @@ class Report:
 
     useful      share of the tokens of a pass that hold part of a clip, empty rows counted as paid.
     filled      the same without the empty rows.
+    shortened   captions that the tokenizer cuts off at their end.
     cropped     share of all pixels that the framing cuts off.
     dropped     frames that no window holds, of `frames`.
     batches     steps of one pass (see plan.py on `image_share`).
@@ -87,6 +88,7 @@ class Report:
     buckets: tuple[BucketUse, ...]
     broken: tuple[Broken, ...]
     uncaptioned: tuple[str, ...]
+    shortened: int
     frames: int
     dropped: int
     useful: float
@@ -128,6 +130,7 @@ def describe(data: Clips) -> Report:
         buckets=tuple(uses),
         broken=tuple(opened.broken),
         uncaptioned=tuple(record.name for record in records if not record.captions),
+        shortened=data.tokenizer.truncated([c.text for record in records for c in record.captions]),
         frames=sum(counts),
         dropped=int(windows.dropped.sum()),
         useful=used / max(1, paid),
@@ -237,6 +240,7 @@ def _summary(report: Report) -> Table:
         table.add_row("batches per epoch", str(report.batches))
     table.add_row("unreadable", f"{len(report.broken)} (named below)" if report.broken else "none")
     table.add_row("without caption", str(len(report.uncaptioned)))
+    table.add_row("captions cut off", str(report.shortened))
     return table
 
 

@@ -140,7 +140,10 @@ def _builder(source: TFDS) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(source.name, data_dir=source.data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
-        reason = f"tensorflow-datasets has no set {source.name!r}, nor is there one in {where}"
+        reason = (
+            f"tensorflow-datasets has no set {source.name!r}, nor is there one in {where}; if a "
+            f"folder is meant, there is none at {source.name}"
+        )
         raise ValueError(reason) from error
     except ImportError as error:
         raise ValueError(_needs_tensorflow(source.name, str(error))) from error

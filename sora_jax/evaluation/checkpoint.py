@@ -15,7 +15,7 @@ from rich.table import Table
 from sora_jax import checkpoint
 from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.framing import fitted, resized
-from sora_jax.data.sidecars import beside
+from sora_jax.data.sidecars import beside, listed
 from sora_jax.data.video import read_clip
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
@@ -151,7 +151,8 @@ def _fidelities(vae: Any, params: Any, clips: dict[str, np.ndarray]) -> dict[str
 def _batch(pipeline: Pipeline, name: str, clip: np.ndarray) -> tuple[str, Batch]:
     path = epath.Path(name)
     siblings = frozenset(sibling.name for sibling in path.parent.iterdir())
-    captions, _ = beside(path.parent, path.name, siblings, {})
+    listing, _ = listed(path.parent, siblings)
+    captions, _ = beside(path.parent, path.name, siblings, listing)
     size = Size(*clip.shape[:3])
     batch = Batch(
         video=None,

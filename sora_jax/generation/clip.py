@@ -26,7 +26,7 @@ class Clip:
     metadata: Mapping[str, str]
 
     def save(self, path: epath.PathLike) -> None:
-        """Writes .mp4, .gif, .webp, or .png for one frame; the name's ending says which.
+        """Writes .mp4, .gif, or .png for one frame; the name's ending says which.
 
         Raises VideoError, naming the path, if it cannot be written.
         """

@@ -11,15 +11,17 @@ from sora_jax.arrays import Size
 from sora_jax.models.accounting import sampling_bytes
 
 
-def check_memory(pipeline: Any, size: Size, *, guided: bool) -> None:
+def check_memory(pipeline: Any, size: Size, *, guided: bool, latents_at_once: int) -> None:
     """Raises MemoryError, with the estimate, if sampling `size` pixels needs more than there is.
 
-    Guidance makes two estimates at once, and so doubles a step.
+    Guidance makes two estimates at once, and so doubles a step. The decoder takes `latents_at_once`
+    latent frames.
     """
     needed = sampling_bytes(
         pipeline.denoiser.model,
         pipeline.vae,
         size,
+        latents_at_once=latents_at_once,
         text=int(pipeline.tokenizer.tokens([""]).tokens.shape[1]),
         batch=2 if guided else 1,
     )

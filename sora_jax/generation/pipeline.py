@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol, overload, runtime_checkable
 
@@ -24,6 +25,8 @@ from sora_jax.diffusion.times import grid
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.memory import check_memory
 from sora_jax.models.vae import VAE
+
+log = logging.getLogger("sora_jax")
 
 AUTOENCODER = "autoencoder"
 """The folder of the frozen autoencoder below a run's."""
@@ -63,7 +66,7 @@ class Pipeline:
     def generate(self, prompt: str, **settings: Any) -> Clip: ...
     @overload
     def generate(self, prompt: Sequence[str], **settings: Any) -> list[Clip]: ...
-    def generate(
+    def generate(  # pyright: ignore[reportInconsistentOverload] (the settings are spelt out here)
         self,
         prompt: str | Sequence[str],
         *,
@@ -71,7 +74,7 @@ class Pipeline:
         height: int = 64,
         width: int = 64,
         steps: int = 50,
-        guidance: float = 3.0,
+        guidance: float | Guidance = 3.0,
         seed: int = 0,
         negative: str = "",
         sampler: Sampler | None = None,
@@ -82,7 +85,8 @@ class Pipeline:
         frames, height, width  of the clip, in pixels; one frame makes an image. Sizes that the
                                autoencoder cannot make are sampled larger and cropped back.
         steps      of the sampler, which is `Euler` by default; one that is given brings its own.
-        guidance   how strongly the prompt is followed: 1 not beyond what was learnt.
+        guidance   how strongly the prompt is followed: 1 not beyond what was learnt. A `Guidance`
+                   has an interval of times and a rescaling besides.
         seed       the same seed gives the same clip.
         negative   what to be guided away from.
         progress   show a bar.
@@ -98,7 +102,11 @@ class Pipeline:
             raise ValueError(f"size {wanted} is impossible; frames, height and width start at 1")
         sampler = Euler(steps=steps) if sampler is None else sampler
         latent_size = self.vae.latent_size(wanted)
-        check_memory(self, wanted, guided=guidance != 1)
+        if not isinstance(guidance, Guidance):
+            guidance = Guidance(scale=float(guidance))
+        check_memory(self, wanted, guided=guidance.active, latents_at_once=LATENTS_AT_ONCE)
+        if cut := self.tokenizer.truncated(prompts):
+            log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))
         clips = []
         bar = functools.partial(track, total=len(prompts) * sampler.steps, disable=not progress)
         ticks = iter(bar(range(len(prompts) * sampler.steps), description="sampling"))
@@ -108,7 +116,7 @@ class Pipeline:
                 self._condition(text, negative),
                 latent_size,
                 sampler=sampler,
-                guidance=Guidance(scale=float(guidance)),
+                guidance=guidance,
                 key=key,
                 tick=lambda: next(ticks, None),
             )

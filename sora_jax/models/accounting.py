@@ -158,14 +158,17 @@ def decoding(model: VAE, size: Size, *, batch: int = 1) -> Cost:
     return _of_layers(model, list(_decoder(model, size)), size, batch)
 
 
-def sampling_bytes(model: DiT, vae: VAE, size: Size, *, text: int, batch: int = 1) -> int:
-    """Returns the bytes at the peak of sampling clips of `size` pixels.
+def sampling_bytes(
+    model: DiT, vae: VAE, size: Size, *, text: int, latents_at_once: int, batch: int = 1
+) -> int:
+    """Returns the bytes at the peak of sampling one clip of `size` pixels.
 
-    The parameters of both, and the greater of a step (`batch` counts rows with guidance twice) and
-    the decoder.
+    The parameters of both, and the greater of a step (`batch` is 2 with guidance) and the decoder,
+    which takes `latents_at_once` latent frames.
     """
     step = transformer(model, vae.latent_size(size), text=text, batch=batch)
-    last = decoding(vae, size, batch=batch)
+    frames = min(size.frames, vae.pixel_size(Size(latents_at_once + 1, 1, 1)).frames)
+    last = decoding(vae, size._replace(frames=frames))
     parameters = step.parameter_bytes + autoencoder(vae, size).parameter_bytes
     return parameters + max(step.working_bytes, last.working_bytes)
 

@@ -138,6 +138,11 @@ class Autoencoding:
         """Returns what is kept of the training: the autoencoder and its parameters."""
         return self.vae, params["vae"]
 
+    @classmethod
+    def thawed(cls, vae: VAE, params: Any) -> tuple[Autoencoding, Any]:
+        """Returns an objective and its parameters for what `frozen` gave: it can encode."""
+        return cls(vae=vae), {"vae": params}
+
     def _encode(self, params: Any, batch: Batch) -> Posterior:
         posterior: Any = self.vae.apply(
             {"params": params["vae"]}, pixels(batch), jnp.asarray(batch.extent), method="encode"

@@ -82,7 +82,9 @@ class Mesh:
         if batch % ways:
             raise MeshError(
                 f"bucket {bucket} has {batch} rows, which {ways} devices along "
-                f"{self.rules.batch} cannot share evenly; make its batch a multiple of {ways}"
+                f"{self.rules.batch} cannot share evenly; make its batch a multiple of {ways} "
+                f"(with derived buckets: --STAGE.data.buckets.multiple {ways}), or use fewer "
+                "devices (--STAGE.mesh.devices 1)"
             )
 
 

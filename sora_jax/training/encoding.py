@@ -11,20 +11,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import NamedSharding, PartitionSpec
 from rich.progress import track
 
-from sora_jax import checkpoint
+from sora_jax import checkpoint, config
 from sora_jax.arrays import Batch, Latent
+from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.protocols import Data, Loaded, OpenedData
 
 log = logging.getLogger("sora_jax")
+
+RECORD = "encode.json"
+"""How the latents beside it were made."""
 
 AUTOENCODER = "autoencoder"
 """The frozen autoencoder's folder below that of the latents."""
@@ -87,34 +93,109 @@ class Encode:
 
     name: str
     autoencoder: str
-    """The run that trained it, such as {out}/autoencoder; its averaged parameters are taken."""
+    """The run that trained it, such as {out}/autoencoder, whose averaged parameters are taken; or
+    the folder of a frozen one, whose latents keep the normalisation that they have."""
     data: Pixels
+    mesh: Mesh = Mesh(devices=1)
+    """Devices that share the rows of a batch."""
+    rows: int | None = None
+    """Rows of a batch that are encoded together, a divisor of all batches; None takes all. Long and
+    large clips are encoded whole, which limits how many fit."""
 
 
-def run(encode: Encode, folder: epath.PathLike) -> None:
+def run(
+    encode: Encode,
+    folder: epath.PathLike,
+    *,
+    record: Any,
+    thawed: Callable[[Any, Any], tuple[Encoder, Any]],
+) -> None:
     """Writes latents and the frozen autoencoder into `folder`; what is done is not done again.
 
-    Raises CheckpointError where the autoencoder is missing or cannot encode, and what the data
-    raises.
+    record  the JSON form of `encode`, kept beside the latents.
+    thawed  makes an encoder and its parameters of a frozen model and its own.
+
+    Raises CheckpointError where the autoencoder is missing or cannot encode, or where the folder
+    holds latents of other settings or another autoencoder; and what the data raises.
     """
     folder = checkpoint.located(folder)
+    _check_same(folder, {"encode": record, "autoencoder": _identity(encode.autoencoder)})
     if list(folder.glob("manifest-*.json")):
         return
     data = encode.data.once().open()
     assert isinstance(data, OpenedPixels)
-    shape = next(iter(data.shapes.values()))
-    objective, params = _trained(encode.autoencoder, shape)
+    devices = encode.mesh.build()
+    for name, batch in data.shapes.items():
+        rows = encode.rows or len(batch.weight)
+        if len(batch.weight) % rows:
+            raise ValueError(
+                f"{encode.name}: rows is {rows}, which does not divide the {len(batch.weight)} rows"
+                f" of bucket {name}; give a divisor of all batches"
+            )
+        encode.mesh.check_batch(rows, devices, bucket=name)
+    # What an earlier run measured is kept: latents must not be normalised in two ways.
+    own = folder / AUTOENCODER
+    frozen = own if (own / checkpoint.MODEL).exists() else checkpoint.located(encode.autoencoder)
+    measured = (frozen / checkpoint.MODEL).exists()
+    if measured:
+        objective, params = thawed(*checkpoint.read_frozen(frozen))
+    else:
+        objective, params = _trained(encode.autoencoder, next(iter(data.shapes.values())))
     data.check(objective)
-    params = objective.calibrated(params, _measured(objective, params, data))
-    checkpoint.write_frozen(folder / AUTOENCODER, *objective.frozen(params))
-    weights = hashlib.sha256((folder / AUTOENCODER / checkpoint.WEIGHTS).read_bytes()).hexdigest()
-    sink = data.sink(str(folder), encoder=weights)
-    apply = jax.jit(objective.encode)
-    for step, loaded in _passed(data, start=sink.start, doing=f"{encode.name}: encoding"):
-        for name, reason in loaded.failed.items():
-            log.warning("cannot read %s (%s): it is left out", name, reason)
-        sink.write(loaded, np.asarray(apply(params, loaded.batch)), step=step)
-    sink.finish()
+    params = jax.device_put(params, NamedSharding(devices, PartitionSpec()))
+    with encode.mesh.use(devices):
+        place = encode.mesh.batch_sharding(devices)
+        if not measured:
+            params = objective.calibrated(params, _measured(encode, objective, params, data, place))
+        if frozen != own:
+            checkpoint.write_frozen(own, *objective.frozen(params))
+        weights = hashlib.sha256((own / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+        sink = data.sink(str(folder), encoder=weights)
+        apply = jax.jit(objective.encode)
+        for step, loaded in _passed(data, start=sink.start, doing=f"{encode.name}: encoding"):
+            for name, reason in loaded.failed.items():
+                log.warning("cannot read %s (%s): it is left out", name, reason)
+            parts = [np.asarray(apply(params, p)) for p in _parts(encode, loaded.batch, place)]
+            sink.write(loaded, np.concatenate(parts), step=step)
+        sink.finish()
+
+
+def _parts(encode: Encode, batch: Batch, place: Any) -> Iterator[Batch]:
+    """The batch in parts of `rows`, on the devices."""
+    count = len(batch.weight)
+    rows = encode.rows or count
+    for start in range(0, count, rows):
+        yield jax.tree.map(
+            lambda leaf, start=start: jax.device_put(leaf[start : start + rows], place), batch
+        )
+
+
+def _identity(autoencoder: str) -> Any:
+    """What tells one trained or frozen autoencoder from another."""
+    path = checkpoint.located(autoencoder)
+    if (path / checkpoint.MODEL).exists():
+        return hashlib.sha256((path / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+    step = checkpoint.newest(path)
+    return {"step": step.name, "run": checkpoint.read_record(step, "experiment")}
+
+
+def _check_same(folder: epath.Path, record: Any) -> None:
+    """Keeps the record; raises CheckpointError if there are latents that have another."""
+    kept = folder / RECORD
+    changed = config.differences(json.loads(kept.read_text()), record) if kept.exists() else []
+    latents = [path for path in folder.glob("*.json") if path.name != RECORD]
+    if not latents:
+        folder.mkdir(parents=True, exist_ok=True)
+        if changed:
+            (folder / AUTOENCODER / checkpoint.MODEL).unlink(missing_ok=True)
+        kept.write_text(json.dumps(record, indent=1))
+    elif changed:
+        lines = "\n  ".join(changed)
+        raise checkpoint.CheckpointError(
+            f"{folder} holds latents that were made otherwise; different:\n  {lines}\n"
+            "Remove the folder to encode again (and what was trained on it), give another --out, "
+            "or undo the change."
+        )
 
 
 def _trained(path: str, shape: Batch) -> tuple[Encoder, Any]:
@@ -127,12 +208,15 @@ def _trained(path: str, shape: Batch) -> tuple[Encoder, Any]:
     return objective, checkpoint.read_params(step, checkpoint.abstract(objective, shape))
 
 
-def _measured(objective: Encoder, params: Any, data: OpenedPixels) -> Any:
+def _measured(
+    encode: Encode, objective: Encoder, params: Any, data: OpenedPixels, place: Any
+) -> Any:
     measure = jax.jit(objective.statistics)
     totals = None
     for _, loaded in _passed(data, start=0, doing="measuring latents"):
-        found = measure(params, loaded.batch)
-        totals = found if totals is None else totals + found
+        for part in _parts(encode, loaded.batch, place):
+            found = measure(params, part)
+            totals = found if totals is None else totals + found
     return totals
 
 

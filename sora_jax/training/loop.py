@@ -45,8 +45,9 @@ def run(train: Train, folder: epath.PathLike, *, record: Any = None) -> State:
     for name, batch in data.shapes.items():
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
     checkpoints = Checkpoints(folder, keep=train.keep)
+    fresh = checkpoints.latest() is None
     for name, source in data.artifacts.items():
-        copy_frozen(source, folder / name)
+        copy_frozen(source, folder / name, replace=fresh)
     with train.mesh.use(devices):
         return _Run(train, folder, record, data, devices, checkpoints).go()
 
@@ -79,7 +80,9 @@ class _Run:
             ema=train.ema,
             accumulate=train.accumulate,
         )
-        self.step = jax.jit(step, donate_argnums=0)
+        # What goes in goes on to the next step, so that it must come out as it went in.
+        places = jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
+        self.step = jax.jit(step, donate_argnums=0, out_shardings=(places, None))
         self.compiled: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         self.meter, self.interval = Meter(), Interval()
         self.pending: tuple[str, Any] | None = None
@@ -87,8 +90,8 @@ class _Run:
         self.rate = train.optimizer.rate(-(-train.steps // train.accumulate))
 
     def go(self) -> State:
-        state = self.restored()
-        start = int(state.step)
+        self.state = self.restored()
+        start = int(self.state.step)
         self.writer = Writer(self.folder, start=start)
         if start < self.train.steps:
             loader = self.data.loader(
@@ -96,12 +99,15 @@ class _Run:
                 process_index=jax.process_index(),
                 process_count=jax.process_count(),
             )
-            with contextlib.closing(loader):
-                state = self.steps(state, start, loader)
-        self.checkpoints.wait()
+            try:
+                with contextlib.closing(loader):
+                    self.steps(start, loader)
+            finally:
+                # Whatever ended the run, what it began to write is kept.
+                self.checkpoints.wait()
         self.checkpoints.close()
         self.writer.close()
-        return state
+        return self.state
 
     def restored(self) -> State:
         """The newest checkpoint's state, or a fresh one."""
@@ -135,31 +141,32 @@ class _Run:
                 "Give another --out, remove the folder, or undo the change."
             )
 
-    def steps(self, state: State, start: int, loader: Loader) -> State:
+    def steps(self, start: int, loader: Loader) -> None:
         """Steps `start` to the last, saving what there is if it is interrupted."""
         with _progress() as bar:
             task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
             try:
                 for step in range(start, self.train.steps):
-                    state = self.one(state, next_step=step + 1, loader=loader)
+                    self.one(next_step=step + 1, loader=loader)
                     bar.update(task, completed=step + 1)
             except KeyboardInterrupt:
-                done = int(state.step)
+                done = int(self.state.step)
                 log.warning("%s: interrupted, saving step %d", self.train.name, done)
                 if self.checkpoints.latest() != done:
-                    self.save(done, state)
+                    self.save(done)
                 self.checkpoints.wait()
                 raise
-        return state
 
-    def one(self, state: State, *, next_step: int, loader: Loader) -> State:
+    def one(self, *, next_step: int, loader: Loader) -> None:
         """Takes one batch, and does what is due after it."""
         with self.interval.waiting():
             loaded = next(loader)
             batch = self.placed(loaded.batch)
         self.interval.add(loaded)
         self.warn(loaded.failed)
-        state, metrics = self.compile(loaded.bucket, state, batch)(state, batch)
+        program = self.compile(loaded.bucket, batch)
+        # Kept at once: the state that goes in is given away, and an interruption saves this one.
+        self.state, metrics = program(self.state, batch)
         # The device works on this step while the host reads the metrics of the one before.
         self.take(self.pending)
         self.pending = (loaded.bucket, metrics)
@@ -168,10 +175,10 @@ class _Run:
             self.take(self.pending)
             self.pending = None
             self.report(next_step)
-        self.evaluate(next_step, state)
+        # Before the evaluators, whose failure must not cost what was learnt.
         if last or next_step % self.train.save_every == 0:
-            self.save(next_step, state)
-        return state
+            self.save(next_step)
+        self.evaluate(next_step)
 
     def placed(self, batch: Batch) -> Batch:
         """This host's rows as its part of a global array."""
@@ -179,11 +186,11 @@ class _Run:
             lambda leaf: jax.make_array_from_process_local_data(self.placement, leaf), batch
         )
 
-    def compile(self, bucket: str, state: State, batch: Batch) -> Callable[..., Any]:
+    def compile(self, bucket: str, batch: Batch) -> Callable[..., Any]:
         """One program a bucket, compiled when it is first met and counted."""
         if bucket not in self.compiled:
             began = time.monotonic()
-            self.compiled[bucket] = self.step.lower(state, batch).compile()
+            self.compiled[bucket] = self.step.lower(self.state, batch).compile()
             log.info(
                 "%s: compiled bucket %s in %.1f s (program %d of at most %d)",
                 self.train.name,
@@ -233,16 +240,19 @@ class _Run:
             (self.train.steps - step) * metrics["seconds_per_step"] / 60,
         )
 
-    def evaluate(self, step: int, state: State) -> None:
+    def evaluate(self, step: int) -> None:
         """Runs the evaluators that are due."""
         for evaluator in self.train.evaluators:
             if step % evaluator.every == 0 or step == self.train.steps:
-                metrics = evaluator(self.train.objective, state.ema, folder=self.folder, step=step)
+                metrics = evaluator(
+                    self.train.objective, self.state.ema, folder=self.folder, step=step
+                )
                 if metrics and jax.process_index() == 0:
                     self.writer.write(step, metrics)
 
-    def save(self, step: int, state: State) -> None:
+    def save(self, step: int) -> None:
         """Starts to write a checkpoint."""
+        state = self.state
         trees = {"params": state.params, "ema": state.ema, "moments": state.counters()}
         position = {
             "step": step,

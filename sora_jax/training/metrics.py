@@ -36,14 +36,13 @@ class Meter:
         for name, value in values.items():
             if name in LAST_VALUES:
                 self._last[name] = value
-            elif name.endswith("/sum"):
-                self._sums[name.removesuffix("/sum")] += value
-            elif name.endswith("/count"):
-                self._counts[name.removesuffix("/count")] += value
-            elif math.isfinite(value):
-                # A step that was skipped is counted as such and leaves the means alone.
-                self._sums[name] += value
-                self._counts[name] += 1
+                continue
+            kind = name.removesuffix("/sum")
+            # A step that was skipped is counted as such and leaves the means alone.
+            if name.endswith("/count") or not math.isfinite(value):
+                continue
+            self._sums[kind] += value
+            self._counts[kind] += values[f"{kind}/count"] if kind != name else 1
 
     def drain(self) -> dict[str, float]:
         """Returns the averages since the last call, and starts anew."""

@@ -39,7 +39,10 @@ def training_step(
         safe = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0), gradient)
         updates, moments = optimizer.update(safe, state.moments, state.params)
         params = optax.apply_updates(state.params, updates)
-        updated = finite & ((state.step + 1) % accumulate == 0)
+        # MultiSteps counts the gradients that were taken; a step that was skipped is none of them.
+        updated = finite
+        if isinstance(moments, optax.MultiStepsState):
+            updated &= jnp.equal(moments.mini_step, 0)
         average = _average(state, params, decay=ema, updated=updated, accumulate=accumulate)
 
         def keep(new: Any, old: Any) -> Any:

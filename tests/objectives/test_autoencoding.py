@@ -79,6 +79,7 @@ def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, tolerance, tolerance), a, b)
 
 
+@pytest.mark.slow
 def test_each_players_gradient_is_the_one_it_has_alone() -> None:
     batch = batch_of(SIZE, (1, 4, 5))
     video, extent = pixels(batch), batch.extent

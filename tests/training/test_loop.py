@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 import pytest
 
 from sora_jax.checkpoint import CheckpointError, Checkpoints
@@ -19,8 +21,10 @@ from sora_jax.parallel.mesh import Mesh, MeshError
 from sora_jax.training.loop import TrainingStopped, run
 from sora_jax.training.metrics import read_lines
 from sora_jax.training.optimizer import AdamW, Constant
+from sora_jax.training.state import initializer
+from sora_jax.training.step import training_step
 from sora_jax.training.train import Train
-from tests.training.toy import Points, Regression
+from tests.training.toy import Points, Regression, batch_of
 
 FLAT = AdamW(learning_rate=1e-2, warmup=0, schedule=Constant())
 """Does not depend on how long the run is to be."""
@@ -89,10 +93,15 @@ L.run(toy(steps=12, data=Deadly(), save_every=4), sys.argv[1], record={})
 """
 
 
-def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path: Path):
+@pytest.mark.parametrize(
+    "kills", [("5",), pytest.param(("5", "3", "1"), marks=pytest.mark.slow)], ids=len
+)
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
+    tmp_path: Path, kills: tuple[str, ...]
+):
     whole = run(toy(steps=12, save_every=4), tmp_path / "whole", record={})
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path.cwd())}
-    for batches in ("5", "3"):
+    for batches in kills:
         ended = subprocess.run(
             [sys.executable, "-c", KILLED, str(tmp_path / "killed"), batches],
             env=environment,
@@ -117,14 +126,20 @@ def test_eight_devices_give_the_losses_of_one(tmp_path: Path):
 
 
 def test_steps_without_a_finite_gradient_change_nothing_and_then_stop_the_run(tmp_path: Path):
-    poisoned = toy(objective=Regression(poison_from=3), steps=3)
-    before = run(poisoned, tmp_path, record={})
+    before = run(toy(objective=Regression(poison_from=3), steps=3), tmp_path, record={})
+    after = run(toy(objective=Regression(poison_from=3), steps=5), tmp_path, record={})
+    assert same(
+        (before.params, before.ema, before.moments), (after.params, after.ema, after.moments)
+    )
+    assert (int(before.skipped), int(after.skipped), int(after.step)) == (0, 2, 5)
+    lines = read_lines(tmp_path)
+    # The means are of the steps that were finite; there was none after the third.
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+    assert "error" in lines[0] and "loss" not in lines[-1]
     with pytest.raises(TrainingStopped, match="4 steps in a row"):
         run(
             toy(objective=Regression(poison_from=3), steps=20, skips_allowed=4), tmp_path, record={}
         )
-    assert Checkpoints(tmp_path).latest() in (3, 6)
-    assert int(before.skipped) == 0
 
 
 def test_a_clip_that_cannot_be_read_is_counted_and_named_once(tmp_path: Path, caplog: Any):
@@ -134,9 +149,41 @@ def test_a_clip_that_cannot_be_read_is_counted_and_named_once(tmp_path: Path, ca
     assert read_lines(tmp_path)[-1]["unreadable"] == 2
 
 
-def test_each_bucket_is_compiled_once(tmp_path: Path):
-    run(toy(), tmp_path, record={})
-    assert read_lines(tmp_path)[-1]["compiled"] == 2
+def test_each_bucket_is_compiled_once(tmp_path: Path, caplog: Any):
+    with caplog.at_level(logging.WARNING, "jax"), jax.log_compiles():
+        run(toy(), tmp_path, record={})
+    compiled = [each for each in caplog.messages if "Compiling jit(step)" in each]
+    assert len(compiled) == read_lines(tmp_path)[-1]["compiled"] == 2
+
+
+class Interrupting:
+    """An evaluator during which the user presses Ctrl-C, at step 2."""
+
+    every = 1
+
+    def __call__(self, objective: Any, params: Any, *, folder: Any, step: int) -> dict[str, float]:
+        if step == 2:
+            raise KeyboardInterrupt
+        return {}
+
+
+def test_an_interrupted_run_keeps_its_last_step(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        run(toy(evaluators=(Interrupting(),)), tmp_path / "cut", record={})
+    assert Checkpoints(tmp_path / "cut").latest() == 2
+    assert same(run(toy(), tmp_path / "cut", record={}), run(toy(), tmp_path / "whole", record={}))
+
+
+def test_a_failing_evaluator_costs_no_checkpoint(tmp_path: Path):
+    class Failing(Interrupting):
+        def __call__(self, *inputs: Any, step: int, **settings: Any) -> dict[str, float]:
+            if step == 3:
+                raise ValueError("the disk is full")
+            return {}
+
+    with pytest.raises(ValueError, match="disk"):
+        run(toy(evaluators=(Failing(),)), tmp_path, record={})
+    assert Checkpoints(tmp_path).latest() == 3
 
 
 def test_another_experiment_in_the_folder_is_refused_by_field(tmp_path: Path):
@@ -157,8 +204,39 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path):
 
 
 def test_accumulation_averages_gradients_of_several_batches(tmp_path: Path):
-    run(toy(accumulate=2, log_every=1), tmp_path, record={})
-    assert len(read_lines(tmp_path)) == 6
+    """Plain gradient descent, so that an update is the gradient: of two batches, their mean."""
+
+    def after(accumulate: int) -> tuple[Any, Any]:
+        batches = [batch_of(seed, rows=8, width=1) for seed in range(2)]
+        optimizer = optax.sgd(0.1)
+        if accumulate > 1:
+            optimizer = optax.MultiSteps(optimizer, accumulate).gradient_transformation()
+        objective = Regression()
+        make = initializer(objective, optimizer, seed=0, batch=batches[0])
+        start = nn.unbox(make())
+        step = training_step(objective, optimizer, seed=0, ema=0.5, accumulate=accumulate)
+        states = [start]
+        for batch in batches:
+            # The same noise in both, by the counter that the key is made of.
+            states.append(step(states[-1].replace(step=start.step), batch)[0])
+        return start, states[1:]
+
+    start, (first, second) = after(2)
+    assert same(first.params, start.params)
+    assert same(first.ema, start.ema)
+    alone, (one, _) = after(1)
+    assert not same(one.params, alone.params)
+
+    # Half of the sum of the two moves that the batches would make from the start.
+    def move(batch: Any) -> Any:
+        key = jax.random.fold_in(jax.random.key(0), 0)
+        gradient = jax.grad(lambda p: Regression().loss(p, key, batch, 0)[0])(start.params)
+        return jax.tree.map(lambda g: -0.1 * g, gradient)
+
+    moves = [move(batch_of(seed, rows=8, width=1)) for seed in range(2)]
+    wanted = jax.tree.map(lambda p, a, b: p + (a + b) / 2, start.params, *moves)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), second.params, wanted)
+    assert not same(second.ema, start.ema)
 
 
 def test_a_batch_that_the_mesh_cannot_share_is_refused(tmp_path: Path):

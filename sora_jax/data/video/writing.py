@@ -32,6 +32,8 @@ _OWN_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "enc
 # Browsers show a GIF frame of less than 20 ms for 100 ms.
 _GIF_SHORTEST = 20
 
+_ENDINGS = (".mp4", ".gif", ".png")
+
 
 def write_video(
     path: str | os.PathLike[str],
@@ -60,18 +62,42 @@ def write_video(
         raise VideoError(os.fspath(path), f"cannot be written: {reason}") from error
 
 
+def check_output(path: str | os.PathLike[str], *, frames: int, fps: Rate | None = None) -> None:
+    """Raises what `write_video` would for so many frames, before the work that makes them.
+
+    That is ValueError for what the format cannot hold, and VideoError if the folder is missing or
+    may not be written to (of a bucket that is not looked at). A rate not yet known is None.
+    """
+    name = os.fspath(path)
+    _check_format(name, frames, fps)
+    folder = Path(name).parent
+    if is_local(name):
+        if not folder.is_dir():
+            raise VideoError(name, f"there is no folder {folder}")
+        if not os.access(folder, os.W_OK):
+            raise VideoError(name, f"the folder {folder} may not be written to")
+
+
+def _check_format(name: str, frames: int, fps: Rate | None) -> str:
+    """The ending, if so many frames can be written under it."""
+    suffix = Path(name).suffix.lower()
+    if suffix not in _ENDINGS:
+        raise ValueError(f"{name}: {suffix or 'no'} ending; write to one of {', '.join(_ENDINGS)}")
+    if suffix == ".png" and frames != 1:
+        raise ValueError(f"{name}: a .png holds one frame, not {frames}; write to .mp4 or .gif")
+    if suffix != ".png" and fps is not None and not fps > 0:
+        raise ValueError(f"{name}: fps must be above 0, not {fps}")
+    return suffix
+
+
 def encode(
     frames: Frames, name: str, *, fps: Rate, metadata: Mapping[str, str] | None = None
 ) -> bytes:
     """The bytes of the file that `write_video` would write to a path that ends like `name`."""
     encoders = {".mp4": _mp4, ".gif": _gif, ".png": _png}
-    suffix = Path(name).suffix.lower()
-    if suffix not in encoders:
-        raise ValueError(f"{name}: {suffix or 'no'} ending; write to one of {', '.join(encoders)}")
     if not frames.size:
         raise ValueError(f"{name}: there is nothing to write in frames of shape {frames.shape}")
-    if suffix != ".png" and not fps > 0:
-        raise ValueError(f"{name}: fps must be above 0, not {fps}")
+    suffix = _check_format(name, len(frames), fps)
     return encoders[suffix](frames, fps, metadata or {})
 
 
@@ -163,8 +189,6 @@ def _gif_durations(count: int, fps: Rate) -> list[int]:
 
 
 def _png(frames: Frames, fps: Rate, metadata: Mapping[str, str]) -> bytes:
-    if len(frames) != 1:
-        raise ValueError(f"a .png holds one frame, not {len(frames)}; write to .mp4 or .gif")
     tags = PngInfo()
     for key, text in metadata.items():
         tags.add_text(key, text)
