@@ -6,8 +6,7 @@
 
 The clips come from six sources and keep their own aspect ratios, landscape and portrait. The
 autoencoder is measured on frames and on a clip that it never saw, the transformer on whether it
-tells the clips apart by their captions; `real_clips_table.py` makes the table in
-experiments/README.md.
+tells the clips apart by their captions; `real_clips_table.py` makes the table.
 """
 
 import dataclasses
@@ -39,11 +38,11 @@ experiment = (
         # At their own rates, which gives the most windows that differ.
         data=Clips(
             source=SOURCE,
-            buckets=Suggested(tokens=448, frames=(9,), pixels=96 * 96, shapes=3),
+            buckets=Suggested(tokens=448, frames=(9,), pixels=64 * 64, shapes=3),
             tokenizer=TEXT,
         ),
         optimizer=AdamW(learning_rate=2e-3, warmup=50),
-        steps=1800,
+        steps=900,
         ema=0.995,
         mesh=ONE,
         save_every=250,
@@ -53,7 +52,7 @@ experiment = (
         autoencoder="{out}/autoencoder",
         data=Clips(
             source=SOURCE,
-            buckets=Suggested(tokens=896, frames=(9,), pixels=96 * 96, shapes=3),
+            buckets=Suggested(tokens=768, frames=(9,), pixels=64 * 64, shapes=3),
             tokenizer=TEXT,
             fps=8.0,
         ),
@@ -67,7 +66,7 @@ experiment = (
         ),
         data=LatentClips(path="{out}/latents", tokenizer=TEXT),
         optimizer=AdamW(learning_rate=1e-3, warmup=100),
-        steps=1800,
+        steps=3000,
         ema=0.995,
         mesh=ONE,
     ),

@@ -2,7 +2,7 @@
 
     python experiments/video/real_clips_table.py runs/real_clips data/real
 
-Reconstruction. Each clip, 17 frames at its own rate and of at most 96 x 96 pixels, is given back by
+Reconstruction. Each clip, 17 frames at its own rate and of about 64 x 64 pixels, is given back by
 the autoencoder, and by a bicubic reduction of every frame to as many numbers as its latent holds
 (both antialiased, by Pillow). Compared are frames that followed the training clips, and a clip of
 a source of its own.
@@ -40,7 +40,7 @@ from sora_jax.generation.pipeline import Pipeline
 FRAMES = 9
 """Of what is generated; those of reconstructions are LONGER."""
 LONGER = 17
-AREA = 96 * 96
+AREA = 64 * 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,12 @@ multiplied by a matrix of `features` columns, and comes back through another. Bo
 both start with the columns that keep most of natural video: the Karhunen-Loeve transform of a
 separable first-order Markov field is, but for a few per cent, the discrete cosine transform
 (Ahmed, Natarajan, Rao 1974; Clarke 1981), whose `features` strongest components under the
-correlations below are taken, each divided by its standard deviation.
+correlations below are taken.
+
+An orthonormal matrix mixes the components, so that each number has a like share of the strong and
+of the weak ones, and all together one scale. A number for each component would be a poor thing to
+diffuse: normalised to the same variance, fine detail would weigh as much as the mean, and noise
+would hide both at once, where in pictures it hides detail first (arXiv 2502.14831).
 
 The first frame of a clip is coded alone: as a block in which it stands still. Blocks know nothing
 of each other, so that chunks equal the whole and padding stays where it is.
@@ -41,7 +46,9 @@ class BlockTransform(nn.Module):
 
     def setup(self) -> None:
         atoms, deviations = cosine_atoms(self.factor, self.features)
-        kernels = {"analysis": atoms / deviations, "synthesis": (atoms * deviations).T}
+        mixed = atoms @ _cosine_basis(self.features, 0.0)[0]
+        scale = np.sqrt(np.mean(deviations**2))
+        kernels = {"analysis": mixed / scale, "synthesis": scale * mixed.T}
         for name, kernel in kernels.items():
             axes = ("channels_in", "channels_out")
             initial = with_logical_partitioning(_constant(kernel), axes)

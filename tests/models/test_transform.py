@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +33,23 @@ def test_atoms_are_orthonormal_and_the_strongest_come_first() -> None:
     # All of them together have the variance of the pixels.
     assert np.sum(deviations**2) == pytest.approx(96 * DEVIATION**2)
     np.testing.assert_allclose(atoms[:, 0], 1 / np.sqrt(96))  # the mean
+
+
+def test_each_number_has_a_like_share_of_every_component() -> None:
+    """On a Markov field, of which the code is the Karhunen-Loeve transform mixed."""
+    model = BlockTransform(BLOCK, 16)
+    clip = jnp.zeros((1, 1, 4, 4, 3))
+    kernels = nn.meta.unbox(
+        model.init(jax.random.key(0), clip, first=True, method="analyse")["params"]
+    )
+    atoms, deviations = cosine_atoms(BLOCK, 16)
+    # The deviation of each number, from those of the components that it is made of.
+    shares = (kernels["analysis"].T @ atoms) * deviations
+    spread = np.sqrt(np.sum(np.square(shares), axis=1))
+    assert np.mean(spread**2) == pytest.approx(1, rel=1e-4)
+    assert 0.8 < spread.min() < spread.max() < 1.3
+    product = np.asarray(kernels["synthesis"] @ kernels["analysis"])
+    np.testing.assert_allclose(product, np.eye(16), atol=1e-5)
 
 
 def test_all_atoms_give_back_the_clip() -> None:
