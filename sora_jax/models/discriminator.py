@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sora_jax.arrays import Extent, Video
+from sora_jax.models.coders import RMSNorm
 from sora_jax.models.conv import CausalConv, Dtype, Form, Pointwise, SpatialDown, inside
-from sora_jax.models.vae import RMSNorm
 
 
 class PatchDiscriminator(nn.Module):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from sora_jax.arrays import Size
-from sora_jax.models.vae import PRESETS, VAE, Activation, Posterior
+from sora_jax.models.coders import Activation
+from sora_jax.models.vae import PRESETS, VAE, Posterior
 
 SMALL = VAE(
     base=4, multipliers=(1, 2), blocks=0, latent_channels=3, temporal=(True,), transform=True
