@@ -88,8 +88,6 @@ experiment = (
                 frames=81,
                 height=480,
                 width=832,
-                fps=16.0,
-                tokenizer=TEXT,
             ),
             Validation(every=5000, data=LatentClips(path="{out}/latents", tokenizer=TEXT)),
         ),

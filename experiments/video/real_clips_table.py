@@ -27,8 +27,8 @@ from PIL import Image
 from rich.progress import track
 
 import sora_jax
+from sora_jax import config
 from sora_jax.arrays import Size
-from sora_jax.config import read_experiment
 from sora_jax.data.buckets import GRID
 from sora_jax.data.folder import Folder
 from sora_jax.data.framing import resized
@@ -36,6 +36,7 @@ from sora_jax.data.pipeline import Clips
 from sora_jax.data.video import contact_sheet, write_video
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
 from sora_jax.generation.pipeline import Pipeline
+from sora_jax.training.encoding import RECORD
 
 FRAMES = 9
 """Of what is generated; those of reconstructions are LONGER."""
@@ -177,7 +178,13 @@ def table(fidelities: dict[str, list[Fidelity]], right: dict[str, list[bool]]) -
     return "\n".join(lines)
 
 
-EXPERIMENT = Path(__file__).with_name("real_clips.py")
+def encoded_clips(run: Path, folder: Path) -> Clips:
+    """What the run's latents were made of, read from `folder`."""
+    record = json.loads((run / "latents" / RECORD).read_text())
+    data = config.from_json(record["encode"]).data
+    return dataclasses.replace(data, source=Folder(path=str(folder)))
+
+
 SIDES = ("ours", "bicubic")
 PROMPTS = {"short": "its short caption", "descriptive": "its descriptive caption"}
 PROMPTS["none"] = "nothing (control)"
@@ -201,7 +208,7 @@ def main() -> None:
     }
     right = generations(
         pipeline,
-        Training(pipeline, read_experiment(EXPERIMENT)[1].data),
+        Training(pipeline, encoded_clips(asked.run, asked.data / "train")),
         steps=asked.steps,
         guidance=asked.guidance,
         sheet=asked.run / "sheet.png",

@@ -277,6 +277,18 @@ class Opened:
         }
         return as_loaded({"bucket": "", "failed": {}, **fields}).batch
 
+    def some_of_each_bucket(self, batches: int) -> Iterator[Loaded]:
+        """The first `batches` steps of every bucket, or as many as one pass has of it."""
+        assembly = Assembly(plan=self.plan, content=self.content, tokenizer=self.tokenizer)
+        left = {bucket.size: batches for bucket in self.plan.used}
+        for step in range(self.epoch_steps):
+            size = self.plan.step(step).bucket.size
+            if left[size]:
+                left[size] -= 1
+                yield as_loaded(assembly(step))
+            elif not any(left.values()):
+                return
+
     def loader(self, *, start: int = 0, process_index: int = 0, process_count: int = 1) -> Loader:
         """This host's rows of the steps from `start` on, without end.
 

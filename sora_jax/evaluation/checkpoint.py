@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -165,8 +164,5 @@ def _batch(pipeline: Pipeline, name: str, clip: np.ndarray) -> tuple[str, Batch]
 
 
 def _own_batches(data: Any) -> list[tuple[str, Batch]]:
-    """One pass over the data, at most 32 steps of it."""
-    opened = dataclasses.replace(data, workers=0).open()
-    with opened.loader() as loader:
-        loaded = list(itertools.islice(loader, min(32, opened.epoch_steps)))
-    return [(each.bucket, each.batch) for each in loaded]
+    """Up to eight batches of each bucket."""
+    return [(each.bucket, each.batch) for each in data.open().some_of_each_bucket(8)]

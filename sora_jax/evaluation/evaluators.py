@@ -10,7 +10,6 @@ import numpy as np
 from etils import epath
 
 from sora_jax import checkpoint
-from sora_jax.data.captions import Bytes, Labels
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.video import contact_sheet, write_video
@@ -33,11 +32,9 @@ class Samples:
     width: int = 64
     steps: int = 25
     guidance: float = 3.0
-    fps: float = 8.0
-    tokenizer: Bytes | Labels = Bytes()
 
     def __call__(
-        self, objective: Any, params: Any, *, folder: epath.Path, step: int
+        self, objective: Any, params: Any, *, data: Any, folder: epath.Path, step: int
     ) -> Mapping[str, float]:
         """Writes the files; measures nothing."""
         vae, vae_params = checkpoint.read_frozen(folder / AUTOENCODER)
@@ -46,8 +43,8 @@ class Samples:
             params=params,
             vae=vae,
             vae_params=vae_params,
-            tokenizer=self.tokenizer,
-            fps=self.fps,
+            tokenizer=data.tokenizer,
+            fps=data.fps,
             source=f"{folder} step {step}",
         )
         clips = pipeline.generate(
@@ -78,7 +75,7 @@ class Reconstruction:
     clips: int = 8
 
     def __call__(
-        self, objective: Any, params: Any, *, folder: epath.Path, step: int
+        self, objective: Any, params: Any, *, data: Any, folder: epath.Path, step: int
     ) -> Mapping[str, float]:
         """Returns `reconstruction/psnr` and `reconstruction/ssim`, means over the windows."""
         pairs = []
@@ -111,18 +108,17 @@ class Reconstruction:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Validation:
-    """The loss of a diffusion model on the fixed grid of (bucket, sigma), over `steps` batches."""
+    """The loss of a diffusion model on a grid of (bucket, sigma), `batches` of each bucket."""
 
     every: int
     data: LatentClips
-    steps: int = 8
+    batches: int = 2
     sigmas: tuple[float, ...] = SIGMAS
 
     def __call__(
-        self, objective: Any, params: Any, *, folder: epath.Path, step: int
+        self, objective: Any, params: Any, *, data: Any, folder: epath.Path, step: int
     ) -> Mapping[str, float]:
         """Returns `validation/BUCKET/sigma_S` for each, and `validation/mean`."""
-        with dataclasses.replace(self.data, workers=0).open().loader() as loader:
-            batches = [next(loader) for _ in range(self.steps)]
-        pairs = [(loaded.bucket, loaded.batch) for loaded in batches]
+        batches = self.data.open().some_of_each_bucket(self.batches)
+        pairs = ((loaded.bucket, loaded.batch) for loaded in batches)
         return named(grid_losses(objective, params, pairs, sigmas=self.sigmas))

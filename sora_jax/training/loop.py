@@ -159,9 +159,11 @@ class _Run:
 
     def one(self, *, next_step: int, loader: Loader) -> None:
         """Takes one batch, and does what is due after it."""
-        with self.interval.waiting():
-            loaded = next(loader)
-            batch = self.placed(loaded.batch)
+        asked = time.monotonic()
+        loaded = next(loader)
+        batch = self.placed(loaded.batch)
+        if self.idle():
+            self.interval.waited(time.monotonic() - asked)
         self.interval.add(loaded)
         self.warn(loaded.failed)
         program = self.compile(loaded.bucket, batch)
@@ -179,6 +181,14 @@ class _Run:
         if last or next_step % self.train.save_every == 0:
             self.save(next_step)
         self.evaluate(next_step)
+
+    def idle(self) -> bool:
+        """Whether the devices have finished what they were given.
+
+        Only then has the wait for a batch cost anything. It is counted in full, though some of it
+        may have passed while they worked.
+        """
+        return self.pending is None or all(value.is_ready() for value in self.pending[1].values())
 
     def placed(self, batch: Batch) -> Batch:
         """This host's rows as its part of a global array."""
@@ -245,7 +255,11 @@ class _Run:
         for evaluator in self.train.evaluators:
             if step % evaluator.every == 0 or step == self.train.steps:
                 metrics = evaluator(
-                    self.train.objective, self.state.ema, folder=self.folder, step=step
+                    self.train.objective,
+                    self.state.ema,
+                    data=self.data,
+                    folder=self.folder,
+                    step=step,
                 )
                 if metrics and jax.process_index() == 0:
                     self.writer.write(step, metrics)

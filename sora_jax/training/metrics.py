@@ -6,8 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -60,12 +59,9 @@ class Interval:
         self._waited = self._useful = self._clips = 0.0
         self._failed = self._steps = 0
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
-        asked = time.monotonic()
-        yield
-        self._waited += time.monotonic() - asked
+    def waited(self, seconds: float) -> None:
+        """Counts time for which the devices had nothing to do but wait for data."""
+        self._waited += seconds
 
     def add(self, loaded: Loaded) -> None:
         """Takes one step's rows (this host's)."""

@@ -106,7 +106,7 @@ class Evaluator(Protocol):
         ...
 
     def __call__(
-        self, objective: Any, params: Any, *, folder: epath.Path, step: int
+        self, objective: Any, params: Any, *, data: Any, folder: epath.Path, step: int
     ) -> Mapping[str, float]:
-        """Metrics by name; files may be written below `folder`, the run's."""
+        """Metrics by name; `data` is the run's, and files may be written below `folder`."""
         ...

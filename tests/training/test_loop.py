@@ -161,7 +161,7 @@ class Interrupting:
 
     every = 1
 
-    def __call__(self, objective: Any, params: Any, *, folder: Any, step: int) -> dict[str, float]:
+    def __call__(self, objective: Any, params: Any, *, step: int, **where: Any) -> dict[str, float]:
         if step == 2:
             raise KeyboardInterrupt
         return {}
