@@ -22,7 +22,7 @@ from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 from sora_jax.data.tfds import TFDS
-from sora_jax.data.worlds.sprites import Sprites
+from sora_jax.data.worlds.source import Worlds
 from sora_jax.models import accounting
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
@@ -33,13 +33,13 @@ FRAMES = (1, 5, 9, 17, 33)
 """Lengths that `describe DATA` chooses buckets from."""
 
 
-def source_of(what: str) -> Folder | TFDS | Sprites:
+def source_of(what: str) -> Folder | TFDS | Worlds:
     """Returns the source that a word on the command line stands for.
 
     `worlds`, an existing path or gs://, or else the name of a tensorflow-datasets set.
     """
     if what == "worlds":
-        return Sprites()
+        return Worlds()
     if "://" in what or epath.Path(what).expanduser().exists():
         return Folder(path=what)
     if "/" in what and not what.split("/")[0].isidentifier():

@@ -1,184 +1,275 @@
-"""The world of sprites: one coloured shape that moves, or not, over a plain ground.
+"""The world of sprites: up to three coloured shapes, each with its motion, over a plain ground.
 
-Clip `index` of a source is a pure function of (seed, index): it can be read at any rate and from
-any frame, and its captions say exactly what is seen. The shape never leaves the picture.
+What there is to say of a shape are four slots: its kind, its colour, its motion and the place. A
+fifth of their combinations is held out, so that a model can be asked for what it never saw; every
+pair of slots is still seen. Shapes stay within the picture and apart from one another.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import itertools
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
-from sora_jax.arrays import Size
-from sora_jax.data.datasets import Broken, Caption, Record, frames_at
-from sora_jax.data.video import Rate
+from sora_jax.data.datasets import Caption
+from sora_jax.data.worlds import phrases
+from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over
+from sora_jax.data.worlds.seeing import Seen, seen
+from sora_jax.data.worlds.shapes import (
+    AREA,
+    CENTROID,
+    KINDS,
+    Kind,
+    blank,
+    depth_of,
+    finished,
+    paint,
+)
+from sora_jax.data.worlds.world import Frames, Setting, Times
 
-Kind = Literal["circle", "square", "triangle"]
 Motion = Literal["left", "right", "up", "down", "still"]
+MOTIONS: tuple[Motion, ...] = get_args(Motion)
 
-COLOURS = {
-    "red": (220, 30, 30),
-    "green": (30, 160, 50),
-    "blue": (40, 70, 220),
-    "yellow": (250, 210, 40),
+WAYS: dict[Motion, tuple[int, int]] = {
+    "left": (0, -1),
+    "right": (0, 1),
+    "up": (-1, 0),
+    "down": (1, 0),
+    "still": (0, 0),
 }
-GROUNDS = {"black": (10, 10, 10), "grey": (130, 130, 130), "white": (245, 245, 245)}
-KINDS: tuple[Kind, ...] = ("circle", "square", "triangle")
-MOTIONS: tuple[Motion, ...] = ("left", "right", "up", "down", "still")
+"""(down, across)."""
 
-# The least and the greatest radius, and where a shape begins to be called large, as parts of the
-# shorter side of the picture.
-_RADII = (0.1, 0.2)
-_LARGE = 0.15
+_RADII = (0.13, 0.22)
+_LARGE = 0.175
+_SPEEDS = (0.2, 0.5)
+_FAST = 0.35
+_APART = 0.04
+_TRIES = 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sprite:
-    """The exact state of a clip.
-
-    radius      as a part of the shorter side of the picture.
-    start, end  (down, across), where the centre is at the beginning and at the end of the clip, as
-                parts of the way that it has without leaving the picture: 0 touches the top or the
-                left edge, 1 the bottom or the right one.
-    """
+    """One shape; `start` (down, across) is where its middle is at first, `speed` is a second's."""
 
     kind: Kind
     colour: str
-    ground: str
     motion: Motion
     radius: float
     start: tuple[float, float]
-    end: tuple[float, float]
+    speed: float
+
+    def at(self, times: Times) -> np.ndarray:
+        """(down, across) of the middle at each time."""
+        way = np.asarray(WAYS[self.motion]) * self.speed
+        return np.asarray(self.start) + way * np.asarray(times)[:, None]
 
 
-def draw(seed: int, index: int) -> Sprite:
-    """The sprite of a clip. If it moves, then half of its way at least."""
-    rng = np.random.default_rng((seed, index))
-    motion = MOTIONS[rng.integers(len(MOTIONS))]
-    travel = rng.uniform(0.5, 1.0)
-    near, across = rng.uniform(0, 1 - travel), rng.uniform(0, 1)
-    start, end = {
-        "left": ((across, near + travel), (across, near)),
-        "right": ((across, near), (across, near + travel)),
-        "up": ((near + travel, across), (near, across)),
-        "down": ((near, across), (near + travel, across)),
-        "still": ((near + travel / 2, across), (near + travel / 2, across)),
-    }[motion]
-    return Sprite(
-        kind=KINDS[rng.integers(len(KINDS))],
-        colour=list(COLOURS)[rng.integers(len(COLOURS))],
-        ground=list(GROUNDS)[rng.integers(len(GROUNDS))],
-        motion=motion,
-        radius=rng.uniform(*_RADII),
-        start=start,
-        end=end,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Shapes of different colours over a place."""
+
+    setting: Setting
+    place: str
+    sprites: tuple[Sprite, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slots:
+    """What a caption says of one shape; None for what it leaves out."""
+
+    kind: Kind | None = None
+    colour: str | None = None
+    motion: Motion | None = None
+    place: str | None = None
+
+
+def held_out(sprite: Sprite, place: str) -> bool:
+    """Whether a combination is one of the fifth that training does not see."""
+    slots = (
+        KINDS.index(sprite.kind),
+        list(COLOURS).index(sprite.colour),
+        MOTIONS.index(sprite.motion),
+        list(PLACES).index(place),
     )
-
-
-def captions(sprite: Sprite, frames: int) -> tuple[Caption, ...]:
-    """A short and a descriptive caption; those of a single frame are silent about motion."""
-    thing, ground = f"{sprite.colour} {sprite.kind}", f"{sprite.ground} ground"
-    moves = "stands still" if sprite.motion == "still" else f"moves {sprite.motion}"
-    course = (
-        "stays there" if sprite.motion == "still" else f"moves {sprite.motion} at an even speed"
-    )
-    size = "large" if sprite.radius >= _LARGE else "small"
-    place = f"a {size} {thing} is at the {_place(sprite.start)}"
-    if frames == 1:
-        short, long = f"a {thing} on a {ground}", f"on a plain {ground}, {place}"
-    else:
-        short = f"a {thing} {moves} on a {ground}"
-        long = f"on a plain {ground}, {place} at first, and it {course}"
-    return Caption(text=short), Caption(text=long, kind="descriptive")
-
-
-def render(
-    sprite: Sprite, progress: Float[np.ndarray, " frames"], *, height: int, width: int
-) -> UInt8[np.ndarray, "frames {height} {width} 3"]:
-    """The pictures at points of a clip, 0 its beginning and 1 its end, with soft edges."""
-    radius = sprite.radius * min(height, width)
-    start, end = np.asarray(sprite.start), np.asarray(sprite.end)
-    way = np.asarray([height, width]) - 2 * radius
-    centre = radius + way * (start + (end - start) * progress[:, None])
-    centre = centre.astype(np.float32)
-    down = np.arange(height, dtype=np.float32)[:, None] + 0.5 - centre[:, 0, None, None]
-    across = np.arange(width, dtype=np.float32) + 0.5 - centre[:, 1, None, None]
-    cover = np.clip(_depth(sprite.kind, down, across, radius) + 0.5, 0, 1)[..., None]
-    colour = np.asarray(COLOURS[sprite.colour], np.float32)
-    ground = np.asarray(GROUNDS[sprite.ground], np.float32)
-    return np.round(ground + cover * (colour - ground)).astype(np.uint8)
+    return sum(slots) % 5 == 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sprites:
-    """A source of `clips` clips, which go through `sizes` in turn. One of one frame is an image."""
+    """The world.
 
-    clips: int = 1000
-    seed: int = 0
-    sizes: tuple[Size, ...] = (Size(17, 64, 64),)
-    fps: float = 8.0
+    most      shapes in a scene: one of 1..most, each as likely.
+    held_out  whether every shape is of a combination that is held out, or none is.
+    said      how likely each slot is said in a short caption.
+    """
 
-    def open(self) -> OpenedSprites:
-        """Writes the manifest. Raises ValueError if there is no size."""
-        if not self.sizes:
-            raise ValueError("a world of sprites needs at least one size")
-        return OpenedSprites(
-            source=self, records=tuple(self._record(index) for index in range(self.clips))
+    most: int = 3
+    held_out: bool = False
+    said: float = 0.85
+
+    @property
+    def name(self) -> str:
+        return "sprites"
+
+    def scene(self, rng: np.random.Generator, setting: Setting) -> Scene:
+        place = list(PLACES)[rng.integers(len(PLACES))]
+        colours = list(colours_over(place))
+        rng.shuffle(colours)
+        sprites: list[Sprite] = []
+        for colour in colours[: 1 + rng.integers(self.most)]:
+            sprite = self._sprite(rng, setting, colour, place, tuple(sprites))
+            if sprite is not None:
+                sprites.append(sprite)
+        return Scene(setting=setting, place=place, sprites=tuple(sprites))
+
+    def _sprite(
+        self,
+        rng: np.random.Generator,
+        setting: Setting,
+        colour: str,
+        place: str,
+        others: tuple[Sprite, ...],
+    ) -> Sprite | None:
+        """A shape that keeps its distance, or None where there is no room; the first finds it."""
+        for _ in range(_TRIES):
+            sprite = _anywhere(rng, setting, colour)
+            if held_out(sprite, place) == self.held_out and _apart(sprite, others, setting):
+                return sprite
+        assert others, "a single shape has room"
+        return None
+
+    def captions(self, scene: Scene, rng: np.random.Generator) -> tuple[Caption, ...]:
+        short = short_caption(slots_of(scene, rng, said=self.said), rng)
+        return Caption(text=short), Caption(text=_described(scene, rng), kind="descriptive")
+
+    def render(self, scene: Scene, times: Times, *, height: int, width: int) -> Frames:
+        side = min(height, width)
+        canvas = blank(PLACES[scene.place], len(times), height=height, width=width)
+        for sprite in scene.sprites:
+            radius = sprite.radius * side
+            paint(
+                canvas,
+                depth_of(sprite.kind, radius),
+                COLOURS[sprite.colour],
+                centre=sprite.at(times) * side,
+                reach=radius,
+            )
+        return finished(canvas)
+
+    def truth(self, scene: Scene, times: Times, *, height: int, width: int) -> Seen:
+        side, count = min(height, width), (len(times), len(COLOURS))
+        state = Seen.nothing(scene.place, *count)
+        for sprite in scene.sprites:
+            colour, radius = list(COLOURS).index(sprite.colour), sprite.radius * side
+            state.visible[:, colour] = True
+            state.kind[:, colour] = KINDS.index(sprite.kind)
+            state.centre[:, colour] = sprite.at(times) * side + (CENTROID[sprite.kind] * radius, 0)
+            state.area[:, colour] = AREA[sprite.kind] * radius**2
+        return state
+
+    def read(self, frames: Frames) -> Seen:
+        return seen(frames)
+
+
+def slots_of(scene: Scene, rng: np.random.Generator, *, said: float) -> tuple[Slots, ...]:
+    """What a short caption says: each slot of each shape with probability `said`.
+
+    Never nothing of a shape; nothing of motion in a still picture; the place for all or for none.
+    """
+    place = scene.place if rng.random() < said else None
+    found = []
+    for sprite in scene.sprites:
+        kind, colour, motion = rng.random(3) < said
+        found.append(
+            Slots(
+                kind=sprite.kind if kind or not colour else None,
+                colour=sprite.colour if colour else None,
+                motion=sprite.motion if motion and scene.setting.seconds else None,
+                place=place,
+            )
         )
+    return tuple(found)
 
-    def _record(self, index: int) -> Record:
-        frames, height, width = self.sizes[index % len(self.sizes)]
-        return Record(
-            name=f"sprites/{self.seed}/{index:08d}",
-            frames=frames,
-            height=height,
-            width=width,
-            fps=self.fps if frames > 1 else 0.0,
-            captions=captions(draw(self.seed, index), frames),
+
+def short_caption(slots: tuple[Slots, ...], rng: np.random.Generator) -> str:
+    """Says the slots, which have the place in common, in one of several phrasings."""
+    things = []
+    for slot in slots:
+        thing = _thing(slot, rng)
+        things.append(f"{thing} {phrases.one_of(rng, _moves(slot))}" if slot.motion else thing)
+    text = phrases.listed(things)
+    if slots[0].place is None:
+        return text
+    ground = phrases.one_of(rng, phrases.GROUNDS[slots[0].place])
+    return phrases.one_of(rng, (f"{text} over {ground}", f"{text} on {ground}"))
+
+
+def _moves(slot: Slots) -> tuple[str, ...]:
+    assert slot.motion is not None
+    return phrases.MOVES[slot.motion]
+
+
+def _thing(slot: Slots, rng: np.random.Generator) -> str:
+    if slot.kind is None:
+        return phrases.one_of(rng, (f"a {slot.colour} thing", f"something {slot.colour}"))
+    return f"a {slot.kind}" if slot.colour is None else f"a {slot.colour} {slot.kind}"
+
+
+def _described(scene: Scene, rng: np.random.Generator) -> str:
+    ground = phrases.one_of(rng, phrases.GROUNDS[scene.place])
+    parts = []
+    for sprite in scene.sprites:
+        size = "large" if sprite.radius >= _LARGE else "small"
+        spot = phrases.where(
+            sprite.start[0] / scene.setting.height, sprite.start[1] / scene.setting.width
         )
+        thing = f"a {size} {sprite.colour} {sprite.kind}"
+        if not scene.setting.seconds:
+            parts.append(f"{thing} {spot}")
+        elif sprite.motion == "still":
+            still = phrases.one_of(rng, phrases.MOVES["still"])
+            parts.append(f"{thing} {spot} {still}")
+        else:
+            speed = "fast" if sprite.speed >= _FAST else "slowly"
+            move = phrases.one_of(rng, phrases.MOVES[sprite.motion])
+            parts.append(f"{thing} starts {spot} and {move} {speed}")
+    count = phrases.number(len(parts)) + (" shape" if len(parts) == 1 else " shapes")
+    things = phrases.listed(parts)
+    return phrases.sentence(
+        phrases.one_of(rng, (f"over {ground}, {things}", f"{count} over {ground}: {things}"))
+    )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OpenedSprites:
-    """See `datasets.OpenedSource`."""
-
-    source: Sprites
-    records: tuple[Record, ...]
-    broken: tuple[Broken, ...] = ()
-
-    def read(
-        self, index: int, start: int, count: int, *, fps: Rate | None = None
-    ) -> UInt8[np.ndarray, "frames height width 3"]:
-        """Up to `count` frames from `start` on, drawn for their times at the rate `fps`."""
-        record = self.records[index]
-        steps = np.arange(start, min(start + count, frames_at(record, fps)))
-        progress = steps / ((fps or record.fps or 1.0) * (record.seconds or 1.0))
-        sprite = draw(self.source.seed, index)
-        return render(sprite, progress, height=record.height, width=record.width)
-
-
-def _place(start: tuple[float, float]) -> str:
-    """In which ninth of the way a shape is, in words."""
-    down = ("top", "", "bottom")[min(2, int(start[0] * 3))]
-    across = ("left", "", "right")[min(2, int(start[1] * 3))]
-    return f"{down} {across}".strip() or "centre"
+def _anywhere(rng: np.random.Generator, setting: Setting, colour: str) -> Sprite:
+    """A shape that stays within the picture as long as the scene lasts."""
+    radius, motion = rng.uniform(*_RADII), MOTIONS[rng.integers(len(MOTIONS))]
+    sides = np.array([setting.height, setting.width])
+    way = np.asarray(WAYS[motion])
+    free = sides - 2 * radius
+    speed = rng.uniform(*_SPEEDS)
+    if setting.seconds:
+        longest = float((free * np.abs(way)).sum()) / setting.seconds
+        speed = min(speed, longest) if motion != "still" else 0.0
+    travel = way * speed * setting.seconds
+    low, high = radius + np.maximum(0, -travel), sides - radius - np.maximum(0, travel)
+    start = low + (high - low) * rng.random(2)
+    return Sprite(
+        kind=KINDS[rng.integers(len(KINDS))],
+        colour=colour,
+        motion=motion,
+        radius=radius,
+        start=(float(start[0]), float(start[1])),
+        speed=float(speed),
+    )
 
 
-def _depth(
-    kind: Kind,
-    down: Float[np.ndarray, "frames height 1"],
-    across: Float[np.ndarray, "frames 1 width"],
-    radius: float,
-) -> Float[np.ndarray, "frames height width"]:
-    """How many pixels inside the edge of the shape a place is; negative outside."""
-    aside = np.abs(across)
-    if kind == "circle":
-        return radius - np.hypot(down, aside)
-    if kind == "square":
-        return radius * 0.85 - np.maximum(np.abs(down), aside)
-    # Its tip is one radius above the centre, its base four fifths of one below, two radii wide.
-    slope = (down + radius - 1.8 * aside) / np.hypot(1, 1.8)
-    return np.minimum(slope, radius * 0.8 - down + 0 * aside)
+def _apart(sprite: Sprite, others: tuple[Sprite, ...], setting: Setting) -> bool:
+    """Whether it never comes near another. (Distances along straight ways have one minimum.)"""
+    times = np.linspace(0, setting.seconds, 9)
+    for mine, other in itertools.product([sprite], others):
+        gap = np.abs(mine.at(times) - other.at(times)).max(1).min()
+        if gap < mine.radius + other.radius + _APART:
+            return False
+    return True

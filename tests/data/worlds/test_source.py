@@ -1,0 +1,79 @@
+"""Promises of procedural clips: deterministic, readable at any rate, in the shares asked for."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from sora_jax.arrays import Size
+from sora_jax.data.datasets import OpenedSource, Source
+from sora_jax.data.worlds.source import ALL, Worlds
+from sora_jax.data.worlds.world import World
+
+SIZES = (Size(9, 48, 64), Size(5, 64, 40), Size(1, 32, 32))
+
+
+def test_worlds_are_a_source() -> None:
+    assert isinstance(Worlds(), Source)
+    assert isinstance(Worlds(clips=3).open(), OpenedSource)
+    assert all(isinstance(world, World) for world in ALL)
+
+
+def test_a_clip_is_a_function_of_seed_and_index() -> None:
+    first, second = Worlds(clips=6, sizes=SIZES).open(), Worlds(clips=9, sizes=SIZES).open()
+    assert first.records == second.records[:6]
+    assert Worlds(seed=1).record(3).captions != Worlds(seed=2).record(3).captions
+    copy = pickle.loads(pickle.dumps(first))
+    np.testing.assert_array_equal(copy.read(4, 0, 5), second.read(4, 0, 5))
+
+
+@pytest.mark.parametrize("world", ALL, ids=[world.name for world in ALL])
+def test_any_part_of_a_clip_at_any_rate_is_the_same_event(world: World) -> None:
+    source = Worlds(clips=1, worlds=(world,), sizes=(Size(9, 48, 48),), fps=8.0).open()
+    whole = source.read(0, 0, 9)
+    assert whole.shape == (9, 48, 48, 3) and whole.dtype == np.uint8
+    np.testing.assert_array_equal(source.read(0, 4, 3), whole[4:7])
+    np.testing.assert_array_equal(source.read(0, 0, 99, fps=16)[::2], whole)
+    np.testing.assert_array_equal(source.read(0, 1, 2, fps=4), whole[2:5:2])
+    assert len(source.read(0, 7, 9)) == 2
+    assert len(source.read(0, 9, 9)) == 0
+
+
+@pytest.mark.parametrize("world", ALL, ids=[world.name for world in ALL])
+def test_captions_are_of_two_kinds_and_of_many_phrasings(world: World) -> None:
+    records = Worlds(clips=40, worlds=(world,)).open().records
+    assert all([c.kind for c in record.captions] == ["short", "descriptive"] for record in records)
+    shorts, longs = ([record.captions[i].text for record in records] for i in (0, 1))
+    assert len({*shorts}) > 20 and len({*longs}) > 20
+    assert np.mean([len(text) for text in longs]) > 1.3 * np.mean([len(text) for text in shorts])
+    for text in shorts + longs:
+        assert text == " ".join(text.split()) and len(text.encode()) < 512
+
+
+def test_a_still_has_no_motion_in_its_captions() -> None:
+    for record in Worlds(clips=60, sizes=(Size(1, 32, 32),)).open().records:
+        assert (record.frames, record.fps, record.seconds) == (1, 0.0, 0.0)
+        for caption in record.captions:
+            assert not any(word in caption.text for word in ("moves", "goes", "slides", "drifts"))
+
+
+def test_shares_are_kept() -> None:
+    class Other(type(ALL[0])):  # type: ignore[misc]
+        @property
+        def name(self) -> str:
+            return "other"
+
+    source = Worlds(clips=400, worlds=(ALL[0], Other()), shares=(3.0, 1.0)).open()
+    counts = Counter(record.name.split("/")[0] for record in source.records)
+    assert 60 < counts["other"] < 140
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sizes": ()}, {"worlds": ()}, {"shares": (1.0, 2.0) + (0.0,) * len(ALL)}]
+)
+def test_a_mixture_of_nothing_is_refused(settings: dict) -> None:
+    with pytest.raises(ValueError, match="give"):
+        Worlds(**settings).open()
