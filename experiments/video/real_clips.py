@@ -1,4 +1,4 @@
-"""Twenty-six real clips, learnt in three quarters of an hour on two cores.
+"""Twenty-six real clips, learnt in twenty minutes on two cores.
 
     python experiments/video/clips.py data/real
     sora-jax train experiments/video/real_clips.py
