@@ -9,8 +9,8 @@ import numpy as np
 from sora_jax.data.datasets import Broken, Caption, Record
 from sora_jax.data.video import VideoError
 
-READS: list[tuple[int, int]] = []
-"""What was read in this process."""
+READS: list[tuple[str, int, int]] = []
+"""What was read in this process: the source's name, the clip, the first frame."""
 
 
 def record(index: int, size: tuple[int, int, int]) -> Record:
@@ -37,6 +37,7 @@ class Fake:
     failing: tuple[int, ...] = ()
     short: tuple[int, ...] = ()
     broken: tuple[Broken, ...] = ()
+    name: str = ""
 
     def open(self) -> Fake:
         return self
@@ -46,7 +47,7 @@ class Fake:
         return tuple(record(index, size) for index, size in enumerate(self.sizes))
 
     def read(self, index: int, start: int, count: int, *, fps: float | None = None) -> np.ndarray:
-        READS.append((index, start))
+        READS.append((self.name, index, start))
         if index in self.failing:
             raise VideoError(f"clip{index}", "the file broke")
         frames, height, width = self.sizes[index]
