@@ -80,6 +80,10 @@ class Batch:
             are replicated up to the factor of the autoencoder and the rest is zero.
     text    the captions.
     weight  1 for a row that counts; 0 for one that is empty or failed to load (extent 0 too).
+    spanned which latent frames of a row are known by themselves, in training with given frames;
+            bool [batch, latent_frames]. None where there are no such frames.
+    spans   of the form of `latent`: the latents of those frames, encoded as they are when they are
+            all there is, so that they hold nothing of the frames before them. None in pixels.
     """
 
     video: UInt8[HostOrDevice, "batch frames height width 3"] | None
@@ -87,3 +91,7 @@ class Batch:
     extent: Int[HostOrDevice, "batch 3"]
     text: Text
     weight: Float[HostOrDevice, "batch"]
+    spanned: Bool[HostOrDevice, "batch latent_frames"] | None = None
+    spans: Float[HostOrDevice, "batch latent_frames latent_height latent_width channels"] | None = (
+        None
+    )

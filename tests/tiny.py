@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sora_jax.data.captions import Bytes
 from sora_jax.data.folder import Folder
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
+from sora_jax.data.spans import Spans
 from sora_jax.data.video import write_video
 from sora_jax.evaluation.evaluators import Reconstruction, Samples, Validation
 from sora_jax.models.dit import DiT
@@ -20,6 +22,7 @@ from sora_jax.models.text import ByteEncoder
 from sora_jax.models.vae import VAE
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
+from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
@@ -61,12 +64,17 @@ def stages(media: Path) -> tuple[Train, Encode, Train]:
             steps=2,
             mesh=ONE,
         ),
-        Encode(name="latents", autoencoder="{out}/autoencoder", data=clips),
+        Encode(
+            name="latents",
+            autoencoder="{out}/autoencoder",
+            data=dataclasses.replace(clips, spans=Spans()),
+        ),
         Train(
             name="transformer",
             objective=Denoising(
                 model=DiT(width=16, depth=1, heads=2, mlp=32, latent_channels=4, text_width=8),
                 text=ByteEncoder(width=8, depth=1, heads=1, length=16),
+                levels=NoiseField(),
                 factor=FACTOR,
             ),
             data=latents,

@@ -38,6 +38,7 @@ class Latents:
     channels: int
     grid: Grid
     descriptive_share: float
+    spans: bool
 
     field = "latent"
 
@@ -59,6 +60,12 @@ class Latents:
     def blank(self, bucket: Bucket, rows: int) -> ndarray:
         return np.zeros((rows, *self.grid.latent(bucket.size), self.channels), np.float32)
 
+    def blank_spans(self, bucket: Bucket, rows: int) -> dict[str, ndarray]:
+        if not self.spans:
+            return {}
+        frames = self.grid.latent(bucket.size).frames
+        return {"spanned": np.zeros((rows, frames), bool), "spans": self.blank(bucket, rows)}
+
     def read(self, index: int) -> LatentRecord:
         """Window `index` in the order of the shards. Raises VideoError if its record is damaged."""
         try:
@@ -71,7 +78,12 @@ class Latents:
         frames, height, width = found.latent.shape[:3]
         into[:frames, :height, :width] = found.latent
         record = Record(name=found.name, fps=0.0, captions=found.captions, **found.size._asdict())
-        return Row(found.size, choose(record, rng, descriptive_share=self.descriptive_share))
+        caption = choose(record, rng, descriptive_share=self.descriptive_share)
+        if not self.spans:
+            return Row(found.size, caption)
+        spans = np.zeros_like(found.latent)
+        spans[found.spanned] = found.spans
+        return Row(found.size, caption, found.spanned, spans)
 
     @functools.cached_property
     def _source(self) -> ArrayRecordDataSource:
@@ -117,6 +129,7 @@ class LatentClips:
             channels=shards.rows[0][-1],
             grid=shards.grid,
             descriptive_share=self.descriptive_share,
+            spans=shards.spans,
         )
         return Opened(
             manifest=shards.digest,

@@ -53,10 +53,15 @@ class Tokenizer(Protocol):
 
 
 class Row(NamedTuple):
-    """What one row of a batch holds: the size that is valid, in pixels, and its caption."""
+    """What one row of a batch holds: the size that is valid, in pixels, and its caption.
+
+    `spanned` are the latent frames that are given by themselves, `spans` the latents of those.
+    """
 
     size: Size
     caption: str
+    spanned: ndarray | None = None
+    spans: ndarray | None = None
 
 
 @runtime_checkable
@@ -72,6 +77,10 @@ class Content(Protocol):
 
     def blank(self, bucket: Bucket, rows: int) -> ndarray:
         """Zeros for so many rows."""
+        ...
+
+    def blank_spans(self, bucket: Bucket, rows: int) -> dict[str, ndarray]:
+        """Zeros for `Batch.spanned` and `Batch.spans` of so many rows, as far as there are any."""
         ...
 
     def misfit(self, objective: Any) -> str | None:
@@ -101,6 +110,7 @@ class Assembly:
         extent = np.zeros((len(rows), 3), np.int32)
         captions = [""] * len(rows)
         failed: dict[str, str] = {}
+        spanned = self.content.blank_spans(planned.bucket, len(rows))
         for index, row in enumerate(rows):
             if row is None:
                 continue
@@ -113,6 +123,8 @@ class Assembly:
                 failed[self.content.name(row)] = str(getattr(error, "reason", error))
             else:
                 extent[index], captions[index] = made.size, made.caption
+                for name, into in spanned.items():
+                    _lay(getattr(made, name), into[index])
         try:
             text = self.tokenizer.tokens(captions)
         except ValueError as error:
@@ -125,7 +137,14 @@ class Assembly:
             "extent": extent,
             "tokens": text.tokens,
             "length": text.length,
+            **spanned,
         }
+
+
+def _lay(values: ndarray | None, into: ndarray) -> None:
+    """Copies values to the beginning of each axis."""
+    if values is not None:
+        into[tuple(slice(length) for length in values.shape)] = values
 
 
 def as_loaded(fields: Mapping[str, Any]) -> Loaded:
@@ -136,6 +155,8 @@ def as_loaded(fields: Mapping[str, Any]) -> Loaded:
         extent=fields["extent"],
         text=Text(tokens=fields["tokens"], length=fields["length"]),
         weight=(fields["extent"][:, 0] > 0).astype(np.float32),
+        spanned=fields.get("spanned"),
+        spans=fields.get("spans"),
     )
     return Loaded(bucket=fields["bucket"], batch=batch, failed=fields["failed"])
 
@@ -275,6 +296,8 @@ class Opened:
             "tokens": zeros(bucket.batch, *text.tokens.shape[1:], kind=text.tokens.dtype),
             "length": zeros(bucket.batch, kind=text.length.dtype),
         }
+        for name, one in self.content.blank_spans(bucket, 1).items():
+            fields[name] = zeros(bucket.batch, *one.shape[1:], kind=one.dtype)
         return as_loaded({"bucket": "", "failed": {}, **fields}).batch
 
     def some_of_each_bucket(self, batches: int) -> Iterator[Loaded]:

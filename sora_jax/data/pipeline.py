@@ -18,6 +18,7 @@ from sora_jax.data.framing import Framing, Pad, fitted, place, resized
 from sora_jax.data.latents import LatentWriter
 from sora_jax.data.loader import Opened, Row, Tokenizer
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
+from sora_jax.data.spans import Spans
 from sora_jax.data.suggest import Suggested
 from sora_jax.data.video import VideoError
 from sora_jax.data.windows import Windows, digest, windows_of
@@ -33,6 +34,7 @@ class Pixels:
     fps: float | None
     descriptive_share: float
     keep_megabytes: int
+    spans: Spans | None
 
     field = "video"
 
@@ -53,6 +55,11 @@ class Pixels:
     def blank(self, bucket: Bucket, rows: int) -> ndarray:
         return np.zeros((rows, *bucket.size, 3), np.uint8)
 
+    def blank_spans(self, bucket: Bucket, rows: int) -> dict[str, ndarray]:
+        if self.spans is None:
+            return {}
+        return {"spanned": np.zeros((rows, self.grid.latent(bucket.size).frames), bool)}
+
     def fill(self, into: ndarray, row: PlannedRow, bucket: Bucket, rng: np.random.Generator) -> Row:
         record = self.source.records[row.record]
         caption = choose(record, rng, descriptive_share=self.descriptive_share)
@@ -61,7 +68,10 @@ class Pixels:
             frames = self._read(row, bucket, rng)
             self._memory.keep(row.window, frames)
         place(frames, into, factor=self.grid.factor)
-        return Row(Size(*frames.shape[:3]), caption)
+        size = Size(*frames.shape[:3])
+        if self.spans is None:
+            return Row(size, caption)
+        return Row(size, caption, self.spans.draw(rng, self.grid.latent(size).frames))
 
     def _read(self, row: PlannedRow, bucket: Bucket, rng: np.random.Generator) -> ndarray:
         """The frames of a row, framed and resized."""
@@ -107,6 +117,7 @@ class OpenedClips(Opened):
 
     records: tuple[Record, ...]
     grid: Grid
+    spans: bool
 
     def sink(
         self, path: str, *, encoder: str = "", process_index: int = 0, process_count: int = 1
@@ -122,6 +133,7 @@ class OpenedClips(Opened):
             grid=self.grid,
             fps=self.fps,
             fingerprint=f"{self.fingerprint} {encoder}",
+            spans=self.spans,
             process_index=process_index,
             process_count=process_count,
         )
@@ -141,6 +153,8 @@ class Clips:
     grid               the pixels of a latent, and the latents of a token.
     keep_megabytes     decoded clips that each worker keeps in memory, so that small data is decoded
                        once and not once a pass.
+    spans              draws frames to be encoded by themselves besides, for training with frames
+                       given that are not the first (`sora-jax encode` and the Encode stage).
     workers            processes that read ahead; 0 reads in threads of this process.
     prefetch           steps to hold ready.
     """
@@ -157,6 +171,7 @@ class Clips:
     keep_megabytes: int = 512
     workers: int = 1
     prefetch: int = 4
+    spans: Spans | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.buckets, tuple):
@@ -190,10 +205,12 @@ class Clips:
             fps=self.fps,
             descriptive_share=self.descriptive_share,
             keep_megabytes=self.keep_megabytes,
+            spans=self.spans,
         )
         return OpenedClips(
             records=opened.records,
             grid=self.grid,
+            spans=self.spans is not None,
             manifest=digest(opened.records),
             fps=self.fps or _median_fps(opened.records),
             plan=plan,

@@ -38,32 +38,42 @@ from sora_jax.data.plan import Plan, PlanError, PlannedRow
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LatentRecord:
-    """One window of a clip: its valid `size` in pixels, and the float16 `latent` that holds it."""
+    """One window of a clip: its valid `size` in pixels, and the float16 `latent` that holds it.
+
+    `spans` are the latents of the frames that are `spanned`, encoded by themselves.
+    """
 
     name: str
     start: int
     size: Size
     captions: tuple[Caption, ...]
     latent: ndarray
+    spanned: ndarray
+    spans: ndarray
 
     def pack(self) -> bytes:
         """The record as bytes."""
         header = (self.name, self.start, self.size, [(c.kind, c.text) for c in self.captions])
-        latent = np.ascontiguousarray(self.latent, "<f2")
-        packed = msgpack.packb((*header, latent.shape, latent.tobytes()))
+        latent, spans = (np.ascontiguousarray(x, "<f2") for x in (self.latent, self.spans))
+        spanned = np.flatnonzero(self.spanned).tolist()
+        packed = msgpack.packb((*header, latent.shape, latent.tobytes(), spanned, spans.tobytes()))
         assert packed is not None
         return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> LatentRecord:
         """The record that `pack` made bytes of."""
-        name, start, size, captions, shape, values = msgpack.unpackb(data)
+        name, start, size, captions, shape, values, places, spans = msgpack.unpackb(data)
+        spanned = np.zeros(shape[0], bool)
+        spanned[places] = True
         return cls(
             name=name,
             start=start,
             size=Size(*size),
             captions=tuple(Caption(kind=kind, text=text) for kind, text in captions),
             latent=np.frombuffer(values, "<f2").reshape(shape),
+            spanned=spanned,
+            spans=np.frombuffer(spans, "<f2").reshape(len(places), *shape[1:]),
         )
 
 
@@ -84,6 +94,7 @@ class LatentWriter:
         grid: Grid,
         fps: float,
         fingerprint: str,
+        spans: bool = False,
         process_index: int = 0,
         process_count: int = 1,
         rows_a_shard: int = 1024,
@@ -94,7 +105,7 @@ class LatentWriter:
                 "image_share=None, as Clips.once() does"
             )
         self.plan, self.records, self.grid, self.fingerprint = plan, records, grid, fingerprint
-        self.fps = fps
+        self.fps, self.spans = fps, spans
         self.process = (process_index, process_count)
         self.rows_a_shard = rows_a_shard
         self.folder = epath.Path(path).expanduser()
@@ -106,17 +117,24 @@ class LatentWriter:
         self._pending: list[tuple[str, LatentRecord]] = []
         self._failed: dict[str, str] = {}
 
-    def write(self, loaded: Loaded, latent: ndarray, *, step: int) -> None:
+    def write(
+        self, loaded: Loaded, latent: ndarray, *, step: int, spans: ndarray | None = None
+    ) -> None:
         """Takes step `step`: its batch, and the normalised latents of this process's rows of it.
 
+        `spans`, of the same shape, are those of the frames of `Batch.spanned` by themselves.
         Raises ValueError if a latent is not finite.
         """
         planned = self.plan.step(step)
         rows = planned.rows_of(*self.process)
         self._failed |= loaded.failed
-        for row, extent, values in zip(rows, loaded.batch.extent, latent, strict=True):
+        spanned = loaded.batch.spanned
+        for index, (row, extent) in enumerate(zip(rows, loaded.batch.extent, strict=True)):
             if row is not None and extent[0]:
-                record = self._record(row, Size(*map(int, extent)), values)
+                size = Size(*map(int, extent))
+                given = np.zeros(len(latent[index]), bool) if spanned is None else spanned[index]
+                own = latent[index] if spans is None else spans[index]
+                record = self._record(row, size, latent[index], np.asarray(given), own)
                 self._pending.append((str(planned.bucket.size), record))
         if len(self._pending) >= self.rows_a_shard:
             self._write_shard(step + 1)
@@ -133,6 +151,7 @@ class LatentWriter:
             "factor": self.grid.factor,
             "patch": self.grid.patch,
             "buckets": [dataclasses.astuple(bucket) for bucket in self.plan.used],
+            "spans": self.spans,
             "shards": self.shards,
         }
         _write_whole(self._manifest, json.dumps(manifest).encode())
@@ -145,11 +164,16 @@ class LatentWriter:
     def _manifest(self) -> epath.Path:
         return self.folder / f"manifest-{self._stem}.json"
 
-    def _record(self, row: PlannedRow, size: Size, values: ndarray) -> LatentRecord:
+    def _record(
+        self, row: PlannedRow, size: Size, values: ndarray, spanned: ndarray, spans: ndarray
+    ) -> LatentRecord:
         frames, height, width = self.grid.latent(size)
         record = self.records[row.record]
-        valid = np.asarray(values)[:frames, :height, :width].astype(np.float16)
-        if not np.isfinite(valid).all():
+        valid, own = (
+            np.asarray(each)[:frames, :height, :width].astype(np.float16)
+            for each in (values, spans)
+        )
+        if not np.isfinite(valid).all() or not np.isfinite(own).all():
             raise ValueError(
                 f"the latents of {record.name} from frame {row.start} are not finite numbers of 16 "
                 "bits; the autoencoder that made them is damaged or was trained too little"
@@ -160,6 +184,8 @@ class LatentWriter:
             size=size,
             captions=record.captions,
             latent=valid,
+            spanned=spanned[:frames],
+            spans=own[spanned[:frames]],
         )
 
     def _whole_shards(self) -> list[dict[str, Any]]:
@@ -198,13 +224,14 @@ class LatentWriter:
 
 class Shards(NamedTuple):
     """A finished folder: local paths of its shards, and a row (name, bucket, frames, height, width,
-    channels) for each record in them."""
+    channels) for each record in them; whether they hold frames encoded by themselves."""
 
     paths: tuple[str, ...]
     rows: tuple[tuple[str, str, int, int, int, int], ...]
     buckets: tuple[Bucket, ...]
     grid: Grid
     fps: float
+    spans: bool
     digest: str
 
 
@@ -228,6 +255,7 @@ def read_shards(path: str) -> Shards:
         buckets=tuple(Bucket(**dict(zip(fields, box, strict=True))) for box in boxes),
         grid=grid,
         fps=manifests[0]["fps"],
+        spans=manifests[0]["spans"],
         digest=hashlib.sha256(json.dumps(shards).encode()).hexdigest(),
     )
 

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.spmd import with_logical_partitioning
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from sora_jax.arrays import Extent, Key, Latent, Size, Video
 from sora_jax.models.coders import Coder, Decoder, Encoder, Remat
@@ -203,6 +203,30 @@ class VAE(nn.Module):
         """Returns the pixels of the next latents of a clip, and the past of the next call."""
         video, kept, _ = self._decoded(latent.astype(jnp.float32), past, None)
         return video, kept
+
+    def lone(
+        self, video: Shaped[Array, "..."], known: Bool[Array, "batch latent_frames"]
+    ) -> Shaped[Array, "..."]:
+        """Returns a clip that encodes to the latents of its `known` frames by themselves.
+
+        Frames of pixels [batch, frames, height, width, 3] that belong to other latents give way to
+        the first frame of the known latent that follows them: what is known is preceded by its own
+        beginning at a standstill, as it is where there is nothing else. So a causal encoder, which
+        would have seen the frames before, gives latents that say nothing of them. The latents of
+        what is not known, and what follows the last known frame, mean nothing.
+        """
+        count = known.shape[1]
+        place = jnp.arange(count)
+        # For each latent frame, the next one that is known; itself where there is none.
+        ahead = jax.lax.cummin(jnp.where(known, place, count), axis=1, reverse=True)
+        step = self.factor.frames
+        frame = jnp.arange(video.shape[1])
+        of_latent = jnp.minimum((frame + step - 1) // step, count - 1)
+        source = ahead[:, of_latent]
+        begins = jnp.maximum(step * (source - 1) + 1, 0)
+        chosen = jnp.where((source == of_latent) | (source == count), frame, begins)
+        chosen = jnp.minimum(chosen, video.shape[1] - 1)
+        return jnp.take_along_axis(video, chosen[:, :, None, None, None], axis=1)
 
     def normalise(self, latent: Latent) -> Latent:
         """Returns latents of mean 0 and deviation 1 for each channel over the training data."""

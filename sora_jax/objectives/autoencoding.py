@@ -134,6 +134,16 @@ class Autoencoding:
         )
         return blanked(latent, self.vae.latent_extent(jnp.asarray(batch.extent)))
 
+    def encode_spans(self, params: Any, batch: Batch) -> Latent:
+        """Returns the normalised posterior means of the frames of `batch.spanned` by themselves.
+
+        See `VAE.lone`; other frames hold anything. Raises ValueError for a batch without `spanned`.
+        """
+        if batch.spanned is None:
+            raise ValueError("batch.spanned is None: no frames are to be encoded by themselves")
+        video = self.vae.lone(jnp.asarray(batch.video), jnp.asarray(batch.spanned))
+        return self.encode(params, dataclasses.replace(batch, video=video))
+
     def frozen(self, params: Any) -> tuple[VAE, Any]:
         """Returns what is kept of the training: the autoencoder and its parameters."""
         return self.vae, params["vae"]

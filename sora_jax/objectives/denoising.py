@@ -29,7 +29,7 @@ from sora_jax.models.conv import inside
 from sora_jax.models.dit import DiT, Prompt
 from sora_jax.models.patches import token_extent
 from sora_jax.models.text import ByteEncoder, LabelEncoder
-from sora_jax.objectives.levels import Levels, UniformLevels
+from sora_jax.objectives.levels import Drawing, Levels, UniformLevels
 
 BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Edges of the bands of diffusion time in which the loss is reported apart."""
@@ -56,7 +56,7 @@ class Denoising:
     prediction: Prediction = Velocity()
     times: Times = LogitNormal()
     weighting: Weighting = Unweighted()
-    levels: UniformLevels = UniformLevels()
+    levels: Drawing = UniformLevels()
     caption_dropout: float = 0.1
     factor: Size = Size(4, 8, 8)
 
@@ -106,6 +106,8 @@ class Denoising:
             times=self.times,
             tokens=self.tokens(extent),
             extent=extent,
+            frames=_latent(batch).shape[1],
+            spanned=None if batch.spanned is None else jnp.asarray(batch.spanned),
         )
         text = self.drop_captions(batch.text, _per_row(text_key, rows))
         error, share = self._errors(params, _per_row(noise_key, rows), batch, text, levels)
@@ -122,7 +124,8 @@ class Denoising:
         """
         rows = jnp.arange(batch.extent.shape[0])
         field = jnp.full((rows.size, 1, 1, 1), t, float)
-        levels = Levels(t=field, known=jnp.zeros(field.shape, bool))
+        nowhere = jnp.zeros(field.shape, bool)
+        levels = Levels(t=field, known=nowhere, from_spans=nowhere[:, 0, 0, 0])
         error, share = self._errors(params, _per_row(key, rows), batch, batch.text, levels)
         return {"loss/sum": jnp.sum(share * error), "loss/count": jnp.sum(share)}
 
@@ -205,7 +208,11 @@ class Denoising:
         clean = _latent(batch)
         noise = normal_rows(keys, clean)
         extent = self.latent_extent(jnp.asarray(batch.extent))
-        x = self.schedule.mix(clean, noise, levels.t)
+        given = clean
+        if batch.spans is not None:
+            there = levels.from_spans[:, None, None, None, None] & levels.known[..., None]
+            given = jnp.where(there, jnp.asarray(batch.spans, float), clean)
+        x = self.schedule.mix(given, noise, levels.t)
         prompt = self._read(params, text)
         output = self._output(params, x, levels.t, prompt, extent, levels.known)
         target = self.prediction.target(clean, noise, levels.t, self.schedule)

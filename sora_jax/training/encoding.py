@@ -54,6 +54,10 @@ class Encoder(Protocol):
         """Normalised latents of the rows."""
         ...
 
+    def encode_spans(self, params: Any, batch: Batch) -> Latent:
+        """The same, of the frames of `Batch.spanned` by themselves; elsewhere anything."""
+        ...
+
     def frozen(self, params: Any) -> tuple[Any, Any]:
         """The model that encodes and decodes, as a value, and its own parameters."""
         ...
@@ -65,7 +69,9 @@ class Sink(Protocol):
 
     start: int
 
-    def write(self, loaded: Any, latent: np.ndarray, *, step: int) -> None: ...
+    def write(
+        self, loaded: Any, latent: np.ndarray, *, step: int, spans: np.ndarray | None = None
+    ) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -151,12 +157,16 @@ def run(
             checkpoint.write_frozen(own, *objective.frozen(params))
         weights = hashlib.sha256((own / checkpoint.WEIGHTS).read_bytes()).hexdigest()
         sink = data.sink(str(folder), encoder=weights)
-        apply = jax.jit(objective.encode)
+        encode_all, encode_spans = jax.jit(objective.encode), jax.jit(objective.encode_spans)
         for step, loaded in _passed(data, start=sink.start, doing=f"{encode.name}: encoding"):
             for name, reason in loaded.failed.items():
                 log.warning("cannot read %s (%s): it is left out", name, reason)
-            parts = [np.asarray(apply(params, p)) for p in _parts(encode, loaded.batch, place)]
-            sink.write(loaded, np.concatenate(parts), step=step)
+            parts = list(_parts(encode, loaded.batch, place))
+            latent = np.concatenate([encode_all(params, part) for part in parts])
+            spans = None
+            if loaded.batch.spanned is not None:
+                spans = np.concatenate([encode_spans(params, part) for part in parts])
+            sink.write(loaded, latent, step=step, spans=spans)
         sink.finish()
 
 

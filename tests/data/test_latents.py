@@ -16,6 +16,7 @@ from sora_jax.data.latents import LatentClips, LatentWriter
 from sora_jax.data.loader import Loaded
 from sora_jax.data.pipeline import Clips, OpenedClips
 from sora_jax.data.plan import PlanError
+from sora_jax.data.spans import Spans
 from sora_jax.data.suggest import Suggested
 from tests.data.fake import MIXED
 
@@ -78,6 +79,29 @@ def test_latents_come_back_as_they_were_written_each_once(folder: str):
     assert len(before) == len(CLIPS.open().plan.windows)
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_frames_encoded_by_themselves_come_back_in_their_places(tmp_path: Path):
+    data = dataclasses.replace(CLIPS, spans=Spans()).open()
+    writer = data.sink(str(tmp_path))
+    with data.loader() as loader:
+        for step in range(data.epoch_steps):
+            loaded = next(loader)
+            latent = encoded(loaded)
+            writer.write(loaded, latent, step=step, spans=-latent)
+    writer.finish()
+    opened = latents(str(tmp_path)).open()
+    seen = 0
+    with opened.loader() as loader:
+        for loaded in itertools.islice(loader, opened.epoch_steps):
+            batch, shape = loaded.batch, opened.shapes[loaded.bucket]
+            assert batch.spans is not None and shape.spans is not None
+            assert batch.spans.shape == shape.spans.shape == batch.latent.shape
+            for latent, own, given in zip(batch.latent, batch.spans, batch.spanned, strict=True):
+                assert np.array_equal(own, np.where(given[:, None, None, None], -latent, 0))
+                assert not given.all() and (given.any() or not latent[1:].any())
+                seen += given.any()
+    assert seen > 5
 
 
 def test_places_beyond_the_extent_are_zero(folder: str):

@@ -52,6 +52,30 @@ def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, tolerance, tolerance), a, b)
 
 
+def test_frames_by_themselves_hold_nothing_of_the_frames_before() -> None:
+    # Two pixel frames a latent: frame 0, then 1 and 2, 3 and 4, 5 and 6.
+    one, other = clip(1, 7, 8, 8, 3), clip(1, 7, 8, 8, 3, seed=1)
+    known = np.array([[False, True, False, True]])
+    other[:, [1, 2, 5, 6]] = one[:, [1, 2, 5, 6]]
+
+    def latents(video: Any) -> Any:
+        lone = SMALL.lone(jnp.asarray(video), jnp.asarray(known))
+        return run(SMALL, "encode", lone).mean[known]
+
+    close(latents(one), latents(other), 0)
+    assert np.abs(run(SMALL, "encode", one).mean[known] - latents(one)).max() > 1e-3
+    # What is known stays, and what is unknown before it stands still at its beginning.
+    lone = np.asarray(SMALL.lone(jnp.asarray(one), jnp.asarray(known)))
+    np.testing.assert_array_equal(lone, one[:, [1, 1, 2, 5, 5, 5, 6]])
+
+
+def test_a_beginning_by_itself_is_what_it_was() -> None:
+    video = clip(1, 7, 8, 8, 3)
+    known = np.array([[True, True, False, False]])
+    lone = SMALL.lone(jnp.asarray(video), jnp.asarray(known))
+    np.testing.assert_array_equal(lone, video)
+
+
 @pytest.mark.parametrize(
     ("preset", "parameters"),
     [("tiny", 378_692), ("small", 1_913_788), ("base", 31_861_411), ("wan", 126_892_531)],

@@ -152,10 +152,12 @@ def test_the_bands_of_diffusion_time_add_up_to_the_whole():
 class FirstKnown(UniformLevels):
     """The first latent frame is given; the other frames have times of their own."""
 
-    def draw(self, keys, u, *, times, tokens, extent):
+    def draw(self, keys, u, *, times, tokens, extent, frames, spanned=None):
         t = jnp.stack([jnp.zeros_like(u), 0.2 * u, 0.8 + 0.2 * u], 1)[:, :, None, None]
         return Levels(
-            t=t, known=jnp.broadcast_to(jnp.array([True, False, False])[:, None, None], t.shape)
+            t=t,
+            known=jnp.broadcast_to(jnp.array([True, False, False])[:, None, None], t.shape),
+            from_spans=jnp.full(u.shape, spanned is not None),
         )
 
 
@@ -169,6 +171,18 @@ EDM_DENOISING = Denoising(
     caption_dropout=1.0,
     factor=Size(4, 2, 2),
 )
+
+
+def test_what_is_given_by_itself_takes_the_place_of_the_latent_that_saw_what_was_before():
+    batch = batch_of()
+    spanned = jnp.zeros(batch.latent.shape[:2], bool).at[:, 0].set(True)
+    other = batch_of(seed=5).latent
+    given = dataclasses.replace(batch, spanned=spanned, spans=other)
+    swapped = dataclasses.replace(batch, latent=batch.latent.at[:, 0].set(other[:, 0]))
+    assert loss_of(given, EDM_DENOISING)[0] == loss_of(swapped, EDM_DENOISING)[0]
+    # Its other frames are never looked at.
+    poisoned = dataclasses.replace(given, spans=other.at[:, 1:].set(1e3))
+    assert loss_of(poisoned, EDM_DENOISING)[0] == loss_of(given, EDM_DENOISING)[0]
 
 
 def test_known_places_are_not_judged():
