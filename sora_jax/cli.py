@@ -232,6 +232,7 @@ def describe(
     tokens: int = 4096,
     fps: float | None = None,
     json_out: str | None = None,
+    sheet: str | None = None,
 ) -> None:
     """Tell, before any training, what would be trained on, or what an experiment is.
 
@@ -242,12 +243,17 @@ def describe(
         tokens: the token budget of a batch, for data.
         fps: frames per second that data is read at; by default each clip's own.
         json_out: a file to write the same to as JSON.
+        sheet: a PNG to draw some of the clips into, evenly chosen by name.
     """
-    from sora_jax.description import describe_data, describe_experiment
+    from sora_jax.description import describe_data, describe_experiment, draw_sheet
 
     if what.endswith(".py"):
         report: Any = describe_experiment(what, smoke=smoke)
+        if sheet:
+            raise ValueError(f"--sheet draws the clips of data, and {what} is an experiment")
     else:
+        if sheet:
+            draw_sheet(what, sheet)
         report = describe_data(what, tokens=tokens, fps=fps)
     print(report.render())
     if json_out:

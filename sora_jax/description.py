@@ -22,6 +22,7 @@ from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 from sora_jax.data.tfds import TFDS
+from sora_jax.data.video import contact_sheet, write_video
 from sora_jax.data.worlds.source import Worlds
 from sora_jax.models import accounting
 from sora_jax.objectives.autoencoding import Autoencoding
@@ -79,6 +80,24 @@ class DataDescription:
 def describe_data(what: str, *, tokens: int, fps: float | None) -> DataDescription:
     """Returns what a folder, a tfds set or the worlds hold, in buckets of `tokens` a batch."""
     return DataDescription(report=report.describe(clips_of(what, tokens=tokens, fps=fps)))
+
+
+def draw_sheet(what: str, path: str, *, clips: int = 18) -> None:
+    """Writes a contact sheet of some clips of a folder, a tfds set or the worlds.
+
+    Raises ValueError if there is none.
+    """
+    source = source_of(what).open()
+    order = sorted(range(len(source.records)), key=lambda index: source.records[index].name)
+    if not order:
+        raise ValueError(f"{what} has no usable clip")
+    chosen = [order[i] for i in range(0, len(order), -(-len(order) // clips))]
+    frames = [source.read(index, 0, 33) for index in chosen]
+    captions = [
+        ([caption.text for caption in source.records[index].captions] or [""])[0]
+        for index in chosen
+    ]
+    write_video(path, contact_sheet(frames, captions, height=96)[None], fps=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -125,8 +125,11 @@ def test_describe_tells_of_data_and_of_worlds(home: Path, capsys: Any):
     run("describe", home / "media")
     told = capsys.readouterr().out
     assert "broken.mp4" in told and "red.mp4" in told
-    run("describe", "worlds", "--json-out", home / "worlds.json")
+    sheet = ("--sheet", home / "worlds.png")
+    run("describe", "worlds", "--json-out", home / "worlds.json", *sheet)
     assert json.loads((home / "worlds.json").read_text())["clips"]
+    assert read_clip(home / "worlds.png").shape[0] == 1
+    assert "experiment" in fails(capsys, "describe", "experiments/video/first.py", *sheet)
 
 
 def test_describe_exits_with_1_if_nothing_is_usable(home: Path, capsys: Any):
