@@ -72,6 +72,11 @@ def test_the_same_seed_gives_the_same_clip_and_another_gives_another(home: Path)
     assert not np.array_equal(first.frames, pipeline.generate("red", seed=2, **settings).frames)
     several = pipeline.generate(["green", "red"], seed=0, **settings)
     assert np.array_equal(several[1].frames, first.frames)
+    # Sampled together, of which the last batch is not full, they differ by rounding alone.
+    together = pipeline.generate(["green", "red", "red"], seed=0, batch=2, **settings)
+    for one, other in zip(several, together, strict=False):
+        assert np.abs(one.frames.astype(int) - other.frames).max() <= 1
+    assert len(together) == 3 and together[2].metadata["seed"] == "2"
 
 
 def test_any_size_is_made_and_cut_back(home: Path):

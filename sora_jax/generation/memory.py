@@ -11,11 +11,13 @@ from sora_jax.arrays import Size
 from sora_jax.models.accounting import sampling_bytes
 
 
-def check_memory(pipeline: Any, size: Size, *, guided: bool, latents_at_once: int) -> None:
+def check_memory(
+    pipeline: Any, size: Size, *, guided: bool, latents_at_once: int, batch: int = 1
+) -> None:
     """Raises MemoryError, with the estimate, if sampling `size` pixels needs more than there is.
 
     Guidance makes two estimates at once, and so doubles a step. The decoder takes `latents_at_once`
-    latent frames.
+    latent frames, both as many clips as there are in a `batch`.
     """
     needed = sampling_bytes(
         pipeline.denoiser.model,
@@ -23,13 +25,15 @@ def check_memory(pipeline: Any, size: Size, *, guided: bool, latents_at_once: in
         size,
         latents_at_once=latents_at_once,
         text=int(pipeline.tokenizer.tokens([""]).tokens.shape[1]),
-        batch=2 if guided else 1,
+        batch=batch,
+        estimates=2 if guided else 1,
     )
     there = available_bytes()
     if there is not None and needed > there:
         raise MemoryError(
             f"{size} needs about {_gib(needed)}, and this device has {_gib(there)}; ask for fewer "
             f"frames or a smaller height and width{', or guidance 1' if guided else ''}"
+            f"{', or a smaller batch' if batch > 1 else ''}"
         )
 
 

@@ -20,7 +20,7 @@ import sora_jax
 from sora_jax import checkpoint
 from sora_jax.arrays import Batch, HostOrDevice, Key, Size, Text
 from sora_jax.diffusion.guidance import Guidance
-from sora_jax.diffusion.samplers import Euler, Sampler
+from sora_jax.diffusion.samplers import Euler, Sampler, fold, normal_rows
 from sora_jax.diffusion.times import grid
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.memory import check_memory
@@ -78,6 +78,7 @@ class Pipeline:
         seed: int = 0,
         negative: str = "",
         sampler: Sampler | None = None,
+        batch: int = 1,
         progress: bool = False,
     ) -> Clip | list[Clip]:
         """Returns a clip for a prompt, or one for each of several (seeds `seed`, `seed` + 1, ...).
@@ -89,6 +90,7 @@ class Pipeline:
                    has an interval of times and a rescaling besides.
         seed       the same seed gives the same clip.
         negative   what to be guided away from.
+        batch      how many prompts are sampled together. It changes clips by rounding alone.
         progress   show a bar.
 
         Raises ValueError for impossible settings and MemoryError, with the estimate, for a size
@@ -104,46 +106,47 @@ class Pipeline:
         latent_size = self.vae.latent_size(wanted)
         if not isinstance(guidance, Guidance):
             guidance = Guidance(scale=float(guidance))
-        check_memory(self, wanted, guided=guidance.active, latents_at_once=LATENTS_AT_ONCE)
+        together = min(batch, len(prompts))
+        check_memory(
+            self, wanted, guided=guidance.active, latents_at_once=LATENTS_AT_ONCE, batch=together
+        )
         if cut := self.tokenizer.truncated(prompts):
             log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))
         clips = []
-        bar = functools.partial(track, total=len(prompts) * sampler.steps, disable=not progress)
-        ticks = iter(bar(range(len(prompts) * sampler.steps), description="sampling"))
-        for index, text in enumerate(prompts):
-            key = jax.random.key(seed + index)
+        total = -(-len(prompts) // together) * sampler.steps
+        ticks = iter(track(range(total), description="sampling", disable=not progress))
+        for start in range(0, len(prompts), together):
+            # The last batch is filled up, so that one program serves all.
+            texts = prompts[start : start + together]
+            texts += [""] * (together - len(texts))
             latent = self._sample(
-                self._condition(text, negative),
+                self._condition(texts, negative),
                 latent_size,
                 sampler=sampler,
                 guidance=guidance,
-                key=key,
+                keys=jnp.stack([jax.random.key(seed + start + row) for row in range(together)]),
                 tick=lambda: next(ticks, None),
             )
-            video = self.decode(latent)[0, :frames, :height, :width]
-            settings = {
-                "prompt": text,
-                "negative": negative,
-                "seed": seed + index,
-                "size": wanted,
-                "sampler": sampler,
-                "guidance": guidance,
-                "model": self.source,
-                "version": f"sora_jax {sora_jax.__version__}",
-            }
-            clips.append(
-                Clip(
-                    frames=video,
-                    fps=self.fps,
-                    metadata={name: str(value) for name, value in settings.items()},
-                )
-            )
+            videos = self.decode(latent)[:, :frames, :height, :width]
+            for row, text in enumerate(prompts[start : start + together]):
+                settings = {
+                    "prompt": text,
+                    "negative": negative,
+                    "seed": seed + start + row,
+                    "size": wanted,
+                    "sampler": sampler,
+                    "guidance": guidance,
+                    "model": self.source,
+                    "version": f"sora_jax {sora_jax.__version__}",
+                }
+                metadata = {name: str(value) for name, value in settings.items()}
+                clips.append(Clip(frames=videos[row], fps=self.fps, metadata=metadata))
         next(ticks, None)
         return clips[0] if isinstance(prompt, str) else clips
 
     def decode(
-        self, latent: Float[HostOrDevice, "1 f h w c"]
-    ) -> UInt8[np.ndarray, "1 frames height width 3"]:
+        self, latent: Float[HostOrDevice, "batch f h w c"]
+    ) -> UInt8[np.ndarray, "batch frames height width 3"]:
         """Returns the pixels of normalised latents, streamed where the clip is long."""
         frames = latent.shape[1]
         if frames <= LATENTS_AT_ONCE:
@@ -157,10 +160,10 @@ class Pipeline:
             parts.append(np.asarray(part))
         return np.concatenate(parts, axis=1)
 
-    def _condition(self, prompt: str, negative: str) -> tuple[Text, Text | None]:
+    def _condition(self, prompts: list[str], negative: str) -> tuple[Text, Text | None]:
         # The empty prompt is the null that training dropped captions to.
-        against = self.tokenizer.tokens([negative]) if negative else None
-        return self.tokenizer.tokens([prompt]), against
+        against = self.tokenizer.tokens([negative] * len(prompts)) if negative else None
+        return self.tokenizer.tokens(prompts), against
 
     def _sample(
         self,
@@ -169,11 +172,13 @@ class Pipeline:
         *,
         sampler: Sampler,
         guidance: Guidance,
-        key: Key,
+        keys: Key,
         tick: Any,
-    ) -> Float[Array, "1 f h w c"]:
-        start_key, step_key = jax.random.split(key)
-        x = jax.random.normal(start_key, (1, *size, self.vae.latent_channels))
+    ) -> Float[Array, "batch f h w c"]:
+        # Every row from its own key, as if it were alone.
+        start_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        x = jnp.zeros((len(keys), *size, self.vae.latent_channels))
+        x = normal_rows(start_keys, x)
         x = self.denoiser.schedule.mix(jnp.zeros_like(x), x, 1.0)
         tokens = int(self.denoiser.tokens(jnp.array([size]))[0])
         times = np.asarray(grid(sampler.steps, self.denoiser.times.alpha(tokens)))
@@ -189,7 +194,7 @@ class Pipeline:
                 carry,
                 t,
                 t_next,
-                jax.random.fold_in(step_key, index),
+                fold(step_keys, index),
             )
             jax.block_until_ready(carry)
             tick()

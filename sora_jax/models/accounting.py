@@ -159,16 +159,23 @@ def decoding(model: VAE, size: Size, *, batch: int = 1) -> Cost:
 
 
 def sampling_bytes(
-    model: DiT, vae: VAE, size: Size, *, text: int, latents_at_once: int, batch: int = 1
+    model: DiT,
+    vae: VAE,
+    size: Size,
+    *,
+    text: int,
+    latents_at_once: int,
+    batch: int = 1,
+    estimates: int = 1,
 ) -> int:
-    """Returns the bytes at the peak of sampling one clip of `size` pixels.
+    """Returns the bytes at the peak of sampling `batch` clips of `size` pixels together.
 
-    The parameters of both, and the greater of a step (`batch` is 2 with guidance) and the decoder,
-    which takes `latents_at_once` latent frames.
+    The parameters of both, and the greater of a step (which makes two `estimates` of each clip with
+    guidance) and the decoder, which takes `latents_at_once` latent frames.
     """
-    step = transformer(model, vae.latent_size(size), text=text, batch=batch)
+    step = transformer(model, vae.latent_size(size), text=text, batch=batch * estimates)
     frames = min(size.frames, vae.pixel_size(Size(latents_at_once + 1, 1, 1)).frames)
-    last = decoding(vae, size._replace(frames=frames))
+    last = decoding(vae, size._replace(frames=frames), batch=batch)
     parameters = step.parameter_bytes + autoencoder(vae, size).parameter_bytes
     return parameters + max(step.working_bytes, last.working_bytes)
 
