@@ -34,6 +34,7 @@ setup(
         "pillow>=11",
         "rich>=13",
         "safetensors>=0.6",
+        "scipy>=1.14",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.10",
         "tyro>=1.0",
@@ -43,6 +44,8 @@ setup(
         "cuda": ["jax[cuda]>=0.10"],
         "gcs": [GCS],
         "tensorflow": ["tensorflow-cpu>=2.20"],
+        # Simulators as sources of clips. MiniWorld needs OpenGL: libegl1 and libgl1-mesa-dri.
+        "worlds": ["crafter>=1.8.3", "miniworld>=2.1", "vizdoom>=1.3.2"],
         # The CPU build of torch that parity is measured against is for Python 3.11.
         "test": [
             "beartype>=0.20",

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
-from sora_jax.data.worlds.palette import COLOURS, PLACES, levels
+from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over, levels
 from sora_jax.data.worlds.shapes import AREA, CENTROID, KINDS, Kind, depth_of
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
@@ -63,6 +63,21 @@ def unmixed(
     return np.where(share < 0.25, -1, labels), np.where(share < 0.25, 0, share)
 
 
+def unmixed_over(
+    frames: Frames, place: str, *others: tuple[int, int, int]
+) -> tuple[Labels, Shares]:
+    """`unmixed` for the things that stand out from a place; labels index COLOURS all the same.
+
+    Noise on snow is no white thing so. The labels of `others`, more colours, follow those.
+    """
+    names = list(COLOURS)
+    chosen = [names.index(colour) for colour in colours_over(place)]
+    table = np.concatenate([levels(COLOURS)[chosen], np.asarray(others, np.float32).reshape(-1, 3)])
+    labels, shares = unmixed(frames, PLACES[place], table)
+    meant = [*chosen, *range(len(names), len(names) + len(others)), -1]
+    return np.asarray(meant)[labels], shares
+
+
 def blobs(share: Share, *, least: float = 4.0) -> list[Blob]:
     """The connected things of one colour in one picture, largest first.
 
@@ -90,6 +105,16 @@ def _centre(share: Share) -> tuple[float, float]:
     down = float((share.sum(1) * (np.arange(share.shape[0]) + 0.5)).sum() / total)
     across = float((share.sum(0) * (np.arange(share.shape[1]) + 0.5)).sum() / total)
     return down, across
+
+
+def centre_of(share: Share) -> Float[np.ndarray, "2"]:
+    """(down, across) of the centre of mass of all that covers each pixel by so much."""
+    return np.array(_centre(share))
+
+
+def thick(share: Share) -> Share:
+    """The share of those things that count; see `blobs`."""
+    return sum((blob.share for blob in blobs(share)), np.zeros_like(share))
 
 
 def kind_of(blob: Blob) -> tuple[Kind, float]:
@@ -154,7 +179,7 @@ def seen(frames: Frames, *, fit: float = 0.6) -> Seen:
     fit  the least fit (see `kind_of`) that makes something one of the shapes.
     """
     place = place_of(frames)
-    labels, shares = unmixed(frames, PLACES[place], levels(COLOURS))
+    labels, shares = unmixed_over(frames, place)
     result = Seen.nothing(place, len(frames), len(COLOURS))
     for colour in np.unique(labels[labels >= 0]):
         for frame, (label, share) in enumerate(zip(labels, shares, strict=True)):

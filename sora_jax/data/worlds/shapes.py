@@ -36,6 +36,14 @@ AREA: dict[Kind, float] = {
 CENTROID: dict[Kind, float] = {"circle": 0, "square": 0, "triangle": 0.2, "cross": 0}
 """How far below its middle the centre of mass of a shape of radius 1 is."""
 
+EXTENT: dict[Kind, tuple[float, float, float]] = {
+    "circle": (1, 1, 1),
+    "square": (_HALF_SIDE, _HALF_SIDE, _HALF_SIDE),
+    "triangle": (1, _BASE, 1),
+    "cross": (1, 1, 1),
+}
+"""How far a shape of radius 1 reaches above, below and beside its middle."""
+
 
 def blank(colour: tuple[int, int, int], frames: int, *, height: int, width: int) -> Canvas:
     """A plain picture for each frame."""

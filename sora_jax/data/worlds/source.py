@@ -12,10 +12,28 @@ from jaxtyping import UInt8
 from sora_jax.arrays import Size
 from sora_jax.data.datasets import Broken, Record
 from sora_jax.data.video import Rate, frames_at_rate
+from sora_jax.data.worlds.balls import Balls
+from sora_jax.data.worlds.cuts import Cuts
+from sora_jax.data.worlds.eater import Eater
+from sora_jax.data.worlds.game import Game
+from sora_jax.data.worlds.occluder import Occluder
+from sora_jax.data.worlds.orbit import Orbit
+from sora_jax.data.worlds.painter import Painter
+from sora_jax.data.worlds.shatter import Shatter
 from sora_jax.data.worlds.sprites import Sprites
 from sora_jax.data.worlds.world import Setting, World, stream
 
-ALL: tuple[World, ...] = (Sprites(),)
+ALL: tuple[World, ...] = (
+    Sprites(),
+    Balls(),
+    Occluder(),
+    Orbit(),
+    Cuts(),
+    Painter(),
+    Eater(),
+    Shatter(),
+    Game(),
+)
 """Every procedural world, as it is by default."""
 
 # What random numbers are for; part of their key. Changing one changes every clip.

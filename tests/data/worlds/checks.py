@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
-from sora_jax.data.worlds.world import Setting, Times, World, stream
+from sora_jax.data.worlds.world import Frames, Setting, Times, World, stream
 
 FPS = 8.0
 SIZES = ((48, 48), (64, 112), (128, 72))
@@ -36,3 +37,9 @@ def far(one: np.ndarray, other: np.ndarray) -> float:
     if (np.isnan(one) != np.isnan(other)).any():
         return float("inf")
     return float(np.nanmax(np.abs(one - other), initial=0.0))
+
+
+def blurred(frames: Frames, rng: np.random.Generator) -> Frames:
+    """As a model might draw them: blurred by 0.7 pixels, with noise of 6 levels."""
+    soft = ndimage.gaussian_filter(frames.astype(np.float32), (0, 0.7, 0.7, 0))
+    return np.clip(np.rint(soft + rng.normal(0, 6, soft.shape)), 0, 255).astype(np.uint8)

@@ -50,10 +50,8 @@ def test_a_fifth_of_the_combinations_is_held_out_and_every_pair_is_seen() -> Non
     combinations = list(itertools.product(KINDS, COLOURS, MOTIONS, PLACES))
 
     def out(kind: Any, colour: Any, motion: Any, place: Any) -> bool:
-        return held_out(
-            Sprite(kind=kind, colour=colour, motion=motion, radius=0.1, start=(0.0, 0.0), speed=0.0),
-            place,
-        )
+        still = {"radius": 0.1, "start": (0.0, 0.0), "speed": 0.0}
+        return held_out(Sprite(kind=kind, colour=colour, motion=motion, **still), place)
 
     chosen = [each for each in combinations if out(*each)]
     assert len(chosen) * 5 == len(combinations)
