@@ -18,6 +18,9 @@ from sora_jax.data.loader import Loader
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 
+SETTLING = 5
+"""Steps, as those that are measured, before these."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speed:
@@ -30,12 +33,16 @@ class Speed:
 
 
 def measure(loader: Loader, *, warmup: int, steps: int, step_seconds: float) -> Speed:
-    """Takes `steps` batches after `warmup`, working `step_seconds` after each."""
+    """Takes `steps` batches after `warmup`, working `step_seconds` after each. Some go before."""
     began = time.perf_counter()
     next(loader)
     first = time.perf_counter() - began
     for _ in range(warmup - 1):
         next(loader)
+    # As the steps that follow, which would else begin with nothing read ahead.
+    for _ in range(SETTLING):
+        next(loader)
+        time.sleep(step_seconds)
     clips = frames = waited = 0.0
     began = time.perf_counter()
     for _ in range(steps):
