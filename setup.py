@@ -44,6 +44,7 @@ setup(
         "cuda": ["jax[cuda]>=0.10"],
         "gcs": [GCS],
         "tensorflow": ["tensorflow-cpu>=2.20"],
+        "plots": ["matplotlib>=3.9"],
         # Simulators as sources of clips. MiniWorld needs OpenGL: libegl1 and libgl1-mesa-dri.
         "worlds": ["crafter>=1.8.3", "miniworld>=2.1", "vizdoom>=1.3.2"],
         # The CPU build of torch that parity is measured against is for Python 3.11.

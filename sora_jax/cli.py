@@ -183,20 +183,56 @@ def evaluate(
     *,
     frames: int = 17,
     longest: int | None = None,
+    suite: str | None = None,
+    samples: int = 48,
+    steps: int = 25,
+    guidance: float = 3.0,
+    batch: int = 16,
     json_out: str | None = None,
+    markdown_out: str | None = None,
+    plot_out: str | None = None,
 ) -> None:
     """Measure a checkpoint: reconstruction of given files, and the loss on a grid of (size, sigma).
+
+    With --suite, what it can do: clips of the procedural worlds are asked for by their captions,
+    and their state is read back from the pixels.
 
     Args:
         checkpoint: a run of an autoencoder or of a transformer, local or gs://.
         files: videos and images; without any, the loss is taken over the run's own training data.
+        suite: names of suites with commas between, or `all`.
+        samples: clips of each suite.
+        steps: steps of the sampler, for suites.
+        guidance: how strongly captions are followed, for suites.
+        batch: clips sampled together, for suites.
+        markdown_out: a file to write a suite's table to as Markdown.
+        plot_out: a PNG to draw a suite's table into.
         frames: how many of each file's first frames are taken (rounded down to 1 + 4k).
         longest: the longer side that larger files are reduced to, in pixels.
         json_out: a file to write the table to as JSON.
     """
-    from sora_jax.evaluation.checkpoint import evaluate_checkpoint
+    from sora_jax.evaluation.checkpoint import evaluate_checkpoint, evaluate_suites
 
-    report = evaluate_checkpoint(checkpoint, files, frames=frames, longest=longest)
+    if suite is None:
+        if markdown_out or plot_out:
+            raise ValueError("--markdown-out and --plot-out are of suites; give --suite as well")
+        report: Any = evaluate_checkpoint(checkpoint, files, frames=frames, longest=longest)
+    else:
+        if files:
+            raise ValueError("suites ask for clips of their own worlds; give FILES or --suite")
+        report = evaluate_suites(
+            checkpoint,
+            suite.split(","),
+            samples=samples,
+            steps=steps,
+            guidance=guidance,
+            batch=batch,
+            progress=True,
+        )
+        if markdown_out:
+            epath.Path(markdown_out).write_text(report.markdown() + "\n")
+        if plot_out:
+            report.plot(plot_out)
     for table in report.tables():
         Console().print(table)
     if json_out:

@@ -16,7 +16,9 @@ from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.framing import fitted, resized
 from sora_jax.data.sidecars import beside, listed
 from sora_jax.data.video import read_clip
+from sora_jax.evaluation.capabilities import Capabilities, measure
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
+from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
 from sora_jax.generation.pipeline import AUTOENCODER, Pipeline, find, load
 
@@ -105,6 +107,18 @@ def evaluate_checkpoint(
         where = "on the run's own training data"
     losses = grid_losses(pipeline.denoiser, pipeline.params, batches, sigmas=SIGMAS)
     return Evaluation(checkpoint=str(run), files=rows, losses=losses, losses_on=where)
+
+
+def evaluate_suites(checkpoint: str, names: Sequence[str], **settings: Any) -> Capabilities:
+    """Returns what a checkpoint can do, by the suites of these names (`all` for every one).
+
+    `settings` are those of `capabilities.measure`. Raises ValueError for an unknown name.
+    """
+    for name in names:
+        if name != "all" and name not in SUITES:
+            raise ValueError(f"there is no suite {name!r}; there are all, {', '.join(SUITES)}")
+    chosen = SUITES if "all" in names else dict.fromkeys(names)
+    return measure(load(checkpoint), [SUITES[name] for name in chosen], **settings)
 
 
 def _autoencoder(run: Any, record: Any) -> tuple[Any, Any]:

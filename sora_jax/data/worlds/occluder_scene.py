@@ -19,7 +19,7 @@ LONGEST = 12
 """No shape is wholly hidden for more frames, at 8 a second, nor for less than about one."""
 
 FPS = 8.0
-_RADII = (0.1, 0.125)
+RADII = (0.1, 0.125)
 _FASTEST = 0.64
 # How far a shape is from the bar in the first frame and in the last, at least.
 _LEAD = 0.045
@@ -140,7 +140,7 @@ def _fastest(half: float, width: float, seconds: float) -> float:
 
 def _bar(rng: np.random.Generator, width: float, seconds: float) -> tuple[float, float]:
     """A bar that leaves room on both sides, for some shape."""
-    half = rng.uniform(EXTENT["square"][2] * _RADII[0], _RADII[1])
+    half = rng.uniform(EXTENT["square"][2] * RADII[0], RADII[1])
     beside = _beside(half, _fastest(half, width, seconds))
     most = width - 2 * beside - 2 * half
     size = 2 * half + rng.uniform(_LEAST_HIDDEN, max(_LEAST_HIDDEN, most))
@@ -162,7 +162,7 @@ def _mover(
     seconds: float,
 ) -> Mover | None:
     """A shape that passes the bar within its time; None where the bar does not let it."""
-    kind, radius = KINDS[rng.integers(len(KINDS))], float(rng.uniform(*_RADII))
+    kind, radius = KINDS[rng.integers(len(KINDS))], float(rng.uniform(*RADII))
     half, last = EXTENT[kind][2] * radius, seconds - 1 / FPS
     fastest = _fastest(half, width, seconds)
     hidden = bar[1] - bar[0] - 2 * half

@@ -1,0 +1,78 @@
+"""Is a game played by its rules, and as its caption says, from nothing but the caption?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from sora_jax.data.worlds.game import Game, Play
+from sora_jax.data.worlds.game_rules import UNCLEAR, State, collected, implied, return_of
+from sora_jax.data.worlds.world import Frames, World, stream
+from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+
+# Frames of a step, at 8 a second.
+_STEP = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Digital:
+    """Coinquest, played by one who heads for the coins."""
+
+    name = "digital"
+    size = SIZE
+
+    @property
+    def world(self) -> World:
+        return Game(policies=("collector",))
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(
+                name="explained",
+                better="high",
+                floor="shuffled",
+                about="transitions that a legal action explains",
+            ),
+            Metric(
+                name="clear",
+                better="high",
+                floor="stretched",
+                about="frames that are a state of the game",
+            ),
+            Metric(
+                name="moves",
+                better="high",
+                floor="frozen",
+                about="transitions in which the player takes a legal step",
+            ),
+            Metric(
+                name="return_over_random",
+                better="high",
+                floor="shuffled",
+                about="coins that the implied actions collect in the real rules, less random play",
+            ),
+        )
+
+    def caption(self, scene: object, rng: np.random.Generator) -> str:
+        return self.world.captions(scene, rng)[1].text
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        play: Play = case.world.read(frames)
+        boards = play.cells[::_STEP]
+        explanations = implied(boards)
+        states = [State.of(board) for board in play.cells]
+        start = next((state for state in (State.of(board) for board in boards) if state), None)
+        actions = [each.action for each in explanations]
+        gain = float("nan")
+        if start is not None:
+            rng = stream(len(frames), int((boards != UNCLEAR).sum()))
+            steps = len(explanations)
+            gain = collected(start, explanations) - return_of("wanderer", start, steps, rng=rng)
+        return {
+            "explained": float(np.mean([action is not None for action in actions])),
+            "clear": float(np.mean([state is not None for state in states])),
+            "moves": float(np.mean([action not in (None, "stay") for action in actions])),
+            "return_over_random": gain if np.isnan(gain) else float(gain),
+        }

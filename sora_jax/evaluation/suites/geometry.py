@@ -1,0 +1,145 @@
+"""Is what a moving camera sees one rigid thing in three dimensions?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy import ndarray
+
+from sora_jax.data.worlds.orbit import Orbit
+from sora_jax.data.worlds.orbit_camera import CENTRES, axes, intrinsics, positions, project
+from sora_jax.data.worlds.orbit_seeing import Orbited
+from sora_jax.data.worlds.world import Frames, World
+from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+
+# Tracks that a factorisation needs, and frames that must show all of them.
+_TRACKS, _FRAMES = 6, 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """A box with twenty markers, seen by a camera on the move."""
+
+    name = "geometry"
+    size = SIZE
+
+    @property
+    def world(self) -> World:
+        return Orbit()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(
+                name="reprojection",
+                better="low",
+                floor="bent",
+                about="distance of markers from where one rigid box has them, in pixels (RMS)",
+            ),
+            Metric(
+                name="sampson",
+                better="low",
+                floor="bent",
+                about="distance of matches from their epipolar lines, in pixels (median)",
+            ),
+            Metric(
+                name="beyond_rank_3",
+                better="low",
+                floor="bent",
+                about="what of the tracks no affine camera explains, in pixels (RMS)",
+            ),
+            Metric(
+                name="camera_motion",
+                better="high",
+                floor="frozen",
+                about="clips whose camera moves as is asked for",
+                yes_no=True,
+            ),
+        )
+
+    def caption(self, scene: object, rng: np.random.Generator) -> str:
+        return self.world.captions(scene, rng)[1].text
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        height, width = frames.shape[1:3]
+        seen: Orbited = case.world.read(frames)
+        frames_count, height_width = len(frames), {"height": height, "width": width}
+        times = np.arange(frames_count) / 8.0
+        truth = case.world.truth(case.scene, times, **height_width)
+        expected = project(CENTRES, seen.camera, **height_width)
+        where = seen.visible & np.isfinite(seen.position).all(-1)
+        off = np.linalg.norm(seen.position - expected, axis=-1)[where]
+        return {
+            "reprojection": float(np.sqrt(np.mean(off**2))) if len(off) else float("nan"),
+            "sampson": sampson(seen, **height_width),
+            "beyond_rank_3": beyond_rank_3(seen.position, where),
+            "camera_motion": float(_moves(seen, truth)),
+        }
+
+
+def sampson(seen: Orbited, *, height: int, width: int) -> float:
+    """The median Sampson distance in pixels between the first frame and later ones.
+
+    d² = (x'ᵀ F x)² / ((F x)₁² + (F x)₂² + (Fᵀ x')₁² + (Fᵀ x')₂²), with F of the cameras that fit
+    (Hartley and Zisserman, Multiple View Geometry, 11.4.3). NaN where nothing is matched.
+    """
+    rotation, place = axes(seen.camera), positions(seen.camera)
+    inverse = np.linalg.inv(intrinsics(height=height, width=width))
+    distances = []
+    for frame in range(1, len(place)):
+        both = seen.visible[0] & seen.visible[frame]
+        move = place[0] - place[frame]
+        if not both.any() or np.linalg.norm(move) < 1e-3:
+            continue
+        relative = rotation[frame] @ rotation[0].T
+        shift = rotation[frame] @ move
+        cross = np.cross(np.eye(3), shift)
+        fundamental = inverse.T @ cross.T @ relative @ inverse
+        one, two = (_homogeneous(seen.position[each][both]) for each in (0, frame))
+        lines, back = one @ fundamental.T, two @ fundamental
+        residual = (two * lines).sum(1)
+        scale = lines[:, 0] ** 2 + lines[:, 1] ** 2 + back[:, 0] ** 2 + back[:, 1] ** 2
+        distances += list(np.abs(residual) / np.sqrt(np.maximum(scale, 1e-12)))
+    return float(np.median(distances)) if distances else float("nan")
+
+
+def _homogeneous(points: ndarray) -> ndarray:
+    return np.concatenate([points, np.ones((len(points), 1))], 1)
+
+
+def beyond_rank_3(position: ndarray, visible: ndarray) -> float:
+    """What of the tracks is beyond rank 3, in pixels (RMS): 0 for a rigid thing far away.
+
+    position [frames, markers, 2] of the markers that are `visible` in most frames, about their
+    centre in each (Tomasi and Kanade 1992, doi 10.1007/BF00129684). NaN for too few tracks.
+    """
+    markers = visible.mean(0) >= 0.7
+    frames = visible[:, markers].all(1)
+    if markers.sum() < _TRACKS or frames.sum() < _FRAMES:
+        return float("nan")
+    tracks = position[frames][:, markers]
+    tracks = tracks - tracks.mean(1, keepdims=True)
+    measured = tracks.transpose(0, 2, 1).reshape(-1, tracks.shape[1])
+    energy = np.linalg.svd(measured, compute_uv=False) ** 2
+    return float(np.sqrt(energy[3:].sum() / measured.size))
+
+
+def _moves(seen: Orbited, truth: Orbited) -> bool:
+    """Whether the camera turns, rises and comes near as it should, to within a third."""
+
+    def way(state: Orbited) -> ndarray:
+        camera = state.camera
+        parts = (np.unwrap(np.radians(camera.azimuth)), np.radians(camera.elevation))
+        return np.array(
+            [
+                *(part[-1] - part[0] for part in parts),
+                np.log(camera.distance[-1] / camera.distance[0]),
+            ]
+        )
+
+    asked = way(truth)
+    return bool(
+        np.isfinite(way(seen)).all()
+        and np.linalg.norm(way(seen) - asked) < 0.34 * np.linalg.norm(asked)
+    )

@@ -1,0 +1,202 @@
+"""Do actions leave their marks on the world: strokes, bites, fragments?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from sora_jax.data.worlds.eater import Eater
+from sora_jax.data.worlds.eater_seeing import Eaten, eating
+from sora_jax.data.worlds.painter import Painter
+from sora_jax.data.worlds.painter_seeing import interaction
+from sora_jax.data.worlds.shatter import Shatter
+from sora_jax.data.worlds.shatter_seeing import (
+    State,
+    area_error,
+    breaks_at_contact,
+    breaks_without_contact,
+    pieces_after,
+    reassembles,
+)
+from sora_jax.data.worlds.world import Frames, World
+from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Painting:
+    """A brush whose strokes stay."""
+
+    name = "painting"
+    size = SIZE
+
+    @property
+    def world(self) -> World:
+        return Painter()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(
+                name="persistence",
+                better="high",
+                floor="shuffled",
+                about="overlap (IoU) of strokes away from the brush from frame to frame",
+            ),
+            Metric(
+                name="vanished",
+                better="low",
+                floor="reversed",
+                about="share of stroke that is gone in the next frame",
+            ),
+            Metric(
+                name="phantom",
+                better="low",
+                floor="shuffled",
+                about="share of stroke that appears where no brush is",
+            ),
+            Metric(
+                name="creation",
+                better="high",
+                floor="frozen",
+                about="places of the brush that are coloured once it has left",
+            ),
+        )
+
+    def caption(self, scene: object, rng: np.random.Generator) -> str:
+        return self.world.captions(scene, rng)[1].text
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        found = dataclasses.asdict(interaction(case.world.read(frames)))
+        # A brush that never leaves has made nothing.
+        if np.isnan(found["creation"]):
+            found["creation"] = 0.0
+        return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eating:
+    """A mouth that takes bites out of food."""
+
+    name = "eating"
+    size = SIZE
+
+    @property
+    def world(self) -> World:
+        return Eater()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(
+                name="bite_at_contact",
+                better="high",
+                floor="shuffled",
+                about="contacts after which food is missing: the state change is right",
+            ),
+            Metric(
+                name="idle_change",
+                better="low",
+                floor="shuffled",
+                about="share of the food that changes from frame to frame without contact",
+            ),
+            Metric(
+                name="growth",
+                better="low",
+                floor="reversed",
+                about="share of the food that comes back",
+            ),
+            Metric(
+                name="persistence",
+                better="high",
+                floor="shuffled",
+                about="overlap (IoU) of bite marks from frame to frame",
+            ),
+            Metric(
+                name="bites",
+                better="high",
+                floor="crossed",
+                about="clips with as many bites at the end as are asked for",
+                yes_no=True,
+            ),
+        )
+
+    def caption(self, scene: object, rng: np.random.Generator) -> str:
+        return self.world.captions(scene, rng)[1].text
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        state: Eaten = case.world.read(frames)
+        truth: Eaten = case.world.truth(
+            case.scene, np.arange(len(frames)) / 8.0, height=frames.shape[1], width=frames.shape[2]
+        )
+        return dataclasses.asdict(eating(state)) | {"bites": float(_last(state) == _last(truth))}
+
+
+def _last(state: Eaten) -> int:
+    told = state.bites[state.bites >= 0]
+    return int(told[-1]) if len(told) else -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shattering:
+    """Glass that breaks when it hits the floor."""
+
+    name = "shattering"
+    size = SIZE
+
+    @property
+    def world(self) -> World:
+        return Shatter(rubber=0.0)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(
+                name="breaks_at_contact",
+                better="high",
+                floor="spliced",
+                about="contacts with the floor soon after which it is in pieces",
+                yes_no=True,
+            ),
+            Metric(
+                name="breaks_without_contact",
+                better="low",
+                floor="shuffled",
+                about="clips in which it is in pieces before it has touched anything",
+                yes_no=True,
+            ),
+            Metric(
+                name="area_error",
+                better="low",
+                floor="stretched",
+                about="greatest change of its area, as a share (mass is conserved)",
+            ),
+            Metric(
+                name="reassembles",
+                better="low",
+                floor="reversed",
+                about="clips in which there are fewer pieces than before",
+                yes_no=True,
+            ),
+            Metric(
+                name="pieces",
+                better="high",
+                floor="crossed",
+                about="clips with as many pieces as are asked for",
+                yes_no=True,
+            ),
+        )
+
+    def caption(self, scene: object, rng: np.random.Generator) -> str:
+        return self.world.captions(scene, rng)[1].text
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        state: State = case.world.read(frames)
+        breaks = breaks_at_contact(state)
+        return {
+            "breaks_at_contact": float("nan") if breaks is None else float(breaks),
+            "breaks_without_contact": float(breaks_without_contact(state)),
+            "area_error": area_error(state),
+            "reassembles": float(reassembles(state)),
+            "pieces": float(pieces_after(state) == len(case.scene.wedges)),
+        }

@@ -1,0 +1,163 @@
+"""Do things persist while they are not seen: behind a bar, and from shot to shot?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from sora_jax.arrays import Size
+from sora_jax.data.worlds.cuts import Cuts, identity
+from sora_jax.data.worlds.occluder import HIDDEN, WHOLLY, Occluder
+from sora_jax.data.worlds.occluder import State as Occluded
+from sora_jax.data.worlds.occluder_scene import RADII
+from sora_jax.data.worlds.shapes import EXTENT, KINDS
+from sora_jax.data.worlds.world import Frames, World
+from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+
+BINS = ((1, 5), (6, 8), (9, 12))
+"""Frames of occlusion that are told apart."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Permanence:
+    """Shapes that pass behind a bar, judged by what they were before."""
+
+    name = "permanence"
+    size = Size(33, 64, 112)
+
+    @property
+    def world(self) -> World:
+        return Occluder()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        again = tuple(
+            Metric(
+                name=f"reappears_after_{low}_to_{high}",
+                better="high",
+                floor="spliced",
+                about=f"the same, of things hidden for {low} to {high} frames",
+            )
+            for low, high in BINS
+        )
+        return (
+            Metric(
+                name="reappears",
+                better="high",
+                floor="spliced",
+                about="hidden things that come out again, of the same colour and shape",
+            ),
+            *again,
+            Metric(
+                name="swapped",
+                better="low",
+                floor="spliced",
+                about="hidden things that come out in another shape, or as another colour",
+            ),
+            Metric(
+                name="exit_error",
+                better="low",
+                floor="stretched",
+                about="where it comes out against where it should be, in shorter sides",
+            ),
+        )
+
+    def caption(self, scene: object, rng: np.random.Generator) -> str:
+        return self.world.captions(scene, rng)[1].text
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        state: Occluded = case.world.read(frames)
+        found: dict[str, list[float]] = {metric.name: [] for metric in self.metrics}
+        for colour in range(state.view.shape[1]):
+            gone = _gone(state, colour)
+            if gone is None:
+                continue
+            before, kind = state.kind[:gone, colour], _commonest(state.kind[:gone, colour])
+            after = np.flatnonzero(state.view[gone:, colour] == WHOLLY) + gone
+            same = after[state.kind[after, colour] == kind]
+            others = (state.view[:gone] == HIDDEN).all(0) & (state.view[gone:] == WHOLLY).any(0)
+            found["reappears"].append(float(len(same) > 0))
+            found["swapped"].append(float(others.any() or (len(after) > 0 and not len(same))))
+            track = np.flatnonzero(before >= 0)
+            if len(track) < 2:
+                continue
+            # Where it will be, from where it was seen wholly.
+            way = np.polyfit(track, state.centre[track, colour, 1], 1)
+            hidden = _hidden(state, kind, speed=abs(way[0]), side=min(frames.shape[1:3]))
+            for low, high in BINS:
+                if low <= hidden <= high:
+                    found[f"reappears_after_{low}_to_{high}"].append(float(len(same) > 0))
+            if len(after):
+                error = state.centre[after[0], colour, 1] - np.polyval(way, after[0])
+                found["exit_error"].append(abs(error) / min(frames.shape[1:3]))
+        return {name: float(np.mean(v)) if v else float("nan") for name, v in found.items()}
+
+
+def _gone(state: Occluded, colour: int) -> int | None:
+    """The first frame in which a thing that was seen wholly is hidden; None if there is none."""
+    wholly = np.flatnonzero(state.view[:, colour] == WHOLLY)
+    if not len(wholly):
+        return None
+    hidden = np.flatnonzero(state.view[wholly[0] :, colour] == HIDDEN)
+    return int(hidden[0] + wholly[0]) if len(hidden) else None
+
+
+def _hidden(state: Occluded, kind: int, *, speed: float, side: int) -> int:
+    """For how many frames the bar hides a thing of usual size at a speed in pixels a frame."""
+    left, right = np.nanmedian(state.bar, axis=0) if np.isfinite(state.bar).any() else (0, 0)
+    width = 2 * EXTENT[KINDS[kind]][2] * np.mean(RADII) * side if kind >= 0 else 0
+    return max(1, round((right - left - width) / max(speed, 0.1)))
+
+
+def _commonest(kinds: np.ndarray) -> int:
+    kinds = kinds[kinds >= 0]
+    return int(np.bincount(kinds).argmax()) if len(kinds) else -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shots:
+    """One character in several shots with hard cuts."""
+
+    name = "shots"
+    size = SIZE
+
+    @property
+    def world(self) -> World:
+        return Cuts()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(
+                name="identity",
+                better="high",
+                floor="spliced",
+                about="attributes of the character that are the same on both sides of a cut",
+            ),
+            Metric(
+                name="attributes",
+                better="high",
+                floor="crossed",
+                about="attributes that are those of the caption",
+            ),
+            Metric(
+                name="shots",
+                better="high",
+                floor="frozen",
+                about="clips with as many shots as are asked for",
+                yes_no=True,
+            ),
+        )
+
+    def caption(self, scene: object, rng: np.random.Generator) -> str:
+        return self.world.captions(scene, rng)[1].text
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        state = case.world.read(frames)
+        right = state.attributes == np.asarray(case.scene.figure.attributes)
+        return {
+            "identity": identity(state),
+            "attributes": float(right.mean()),
+            "shots": float(state.shot.max() + 1 == len(case.scene.shots)),
+        }

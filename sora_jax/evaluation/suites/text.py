@@ -1,0 +1,87 @@
+"""Does a clip show what its caption says: the kind, colour, motion and place of one shape?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy import ndarray
+
+from sora_jax.arrays import Size
+from sora_jax.data.worlds.palette import COLOURS
+from sora_jax.data.worlds.seeing import Seen
+from sora_jax.data.worlds.shapes import KINDS
+from sora_jax.data.worlds.sprites import WAYS, Motion, Scene, Sprites, short_caption, slots_of
+from sora_jax.data.worlds.world import Frames, World
+from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+
+# Less than this part of the shorter side, from beginning to end, is standing still.
+_STILL = 0.04
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+    """One shape, all four slots said; `held_out` asks for combinations that training never saw."""
+
+    held_out: bool = False
+    size: Size = SIZE
+
+    @property
+    def name(self) -> str:
+        return "text_held_out" if self.held_out else "text"
+
+    @property
+    def world(self) -> World:
+        return Sprites(most=1, held_out=self.held_out)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        about = {
+            "colour": "the largest thing has the colour that is asked for",
+            "shape": "it has the shape that is asked for in most frames",
+            "motion": "it moves as is asked for",
+            "place": "the ground is the one that is asked for",
+            "all": "all four are right",
+        }
+        return tuple(
+            Metric(name=name, better="high", floor="crossed", about=text, yes_no=True)
+            for name, text in about.items()
+        )
+
+    def caption(self, scene: Scene, rng: np.random.Generator) -> str:
+        return short_caption(slots_of(scene, rng, said=1.0), rng)
+
+    def scores(self, case: Case, frames: Frames) -> dict[str, float]:
+        seen: Seen = case.world.read(frames)
+        (asked,) = case.scene.sprites
+        right = dict.fromkeys(("colour", "shape", "motion"), False)
+        areas = seen.area.sum(0)
+        if areas.any():
+            colour = int(areas.argmax())
+            kinds = seen.kind[seen.visible[:, colour], colour]
+            right = {
+                "colour": list(COLOURS)[colour] == asked.colour,
+                "shape": bool(np.median(kinds == KINDS.index(asked.kind)) > 0.5),
+                "motion": motion_of(seen.centre[:, colour], side=min(frames.shape[1:3]))
+                == asked.motion,
+            }
+        right["place"] = seen.place == case.scene.place
+        return {name: float(value) for name, value in right.items()} | {
+            "all": float(all(right.values()))
+        }
+
+
+def motion_of(centre: ndarray, *, side: int) -> Motion | None:
+    """The motion of a thing from its centres [frames, 2], NaN where it is not seen; None if never.
+
+    The direction of the way from first to last that is longer; shorter ways are standing still.
+    """
+    seen = centre[~np.isnan(centre[:, 0])]
+    if not len(seen):
+        return None
+    way = (seen[-1] - seen[0]) / side
+    if np.abs(way).max() < _STILL:
+        return "still"
+    axis = int(np.abs(way).argmax())
+    main = tuple(int(np.sign(way[axis])) if place == axis else 0 for place in (0, 1))
+    return next(name for name, direction in WAYS.items() if direction == main)
