@@ -12,7 +12,7 @@ from sora_jax import checkpoint, config
 from sora_jax.checkpoint import located
 from sora_jax.data.buckets import GRID
 from sora_jax.description import clips_of
-from sora_jax.models.vae import VAE
+from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.training import encoding, loop
 from sora_jax.training.encoding import Encode
@@ -62,7 +62,7 @@ def encode_folder(autoencoder: str, data: str, *, out: str, tokens: int, fps: fl
     log.info("latents are in %s", out)
 
 
-def _autoencoder(folder: str) -> VAE:
+def _autoencoder(folder: str) -> Autoencoder:
     """The model in a run of its training, or in the folder of a frozen one."""
     if (located(folder) / checkpoint.MODEL).exists():
         return checkpoint.read_frozen(folder)[0]

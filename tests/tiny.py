@@ -17,9 +17,9 @@ from sora_jax.data.pipeline import Clips
 from sora_jax.data.spans import Spans
 from sora_jax.data.video import write_video
 from sora_jax.evaluation.evaluators import Reconstruction, Samples, Validation
+from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.dit import DiT
 from sora_jax.models.text import ByteEncoder
-from sora_jax.models.vae import VAE
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
@@ -53,7 +53,7 @@ def stages(media: Path) -> tuple[Train, Encode, Train]:
         tokenizer=TEXT,
         workers=0,
     )
-    vae = VAE(base=4, multipliers=(1,), blocks=0, temporal=(), patch=8, latent_channels=4)
+    vae = BlockVAE(width=8, hidden=4, blocks=1, block=FACTOR, latent_channels=4)
     latents = LatentClips(path="{out}/latents", tokenizer=TEXT, workers=0)
     return (
         Train(

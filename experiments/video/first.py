@@ -17,7 +17,7 @@ from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 from sora_jax.diffusion.times import LogitNormal
-from sora_jax.models import dit, vae
+from sora_jax.models import block_vae, dit
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
@@ -41,7 +41,7 @@ clips = Clips(
 experiment = (
     Train(
         name="autoencoder",
-        objective=Autoencoding(vae=vae.PRESETS["tiny"]()),
+        objective=Autoencoding(vae=block_vae.PRESETS["tiny"]()),
         data=clips,
         optimizer=AdamW(learning_rate=4e-3, warmup=20),
         steps=300,

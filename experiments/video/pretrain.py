@@ -17,7 +17,7 @@ from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 from sora_jax.diffusion.times import LogitNormal, Shifted
 from sora_jax.evaluation.evaluators import Samples, Validation
-from sora_jax.models import dit, vae
+from sora_jax.models import block_vae, dit, vae
 from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.autoencoding import Autoencoding
@@ -99,7 +99,7 @@ few = Suggested(tokens=256, frames=(1, 9), pixels=32 * 64, shapes=2)
 smoke = (
     Train(
         name="autoencoder",
-        objective=Autoencoding(vae=vae.PRESETS["tiny"]()),
+        objective=Autoencoding(vae=block_vae.PRESETS["tiny"]()),
         data=Clips(source=SOURCE, buckets=few, tokenizer=TEXT),
         steps=2,
     ),

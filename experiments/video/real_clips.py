@@ -17,7 +17,7 @@ from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 from sora_jax.diffusion.times import LogitNormal
-from sora_jax.models import dit, vae
+from sora_jax.models import block_vae, dit
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
@@ -34,7 +34,7 @@ SOURCE = Folder(path="data/real/train")
 experiment = (
     Train(
         name="autoencoder",
-        objective=Autoencoding(vae=vae.PRESETS["tiny"](), divergence=1e-5),
+        objective=Autoencoding(vae=block_vae.PRESETS["tiny"](), divergence=1e-5),
         # At their own rates, which gives the most windows that differ.
         data=Clips(
             source=SOURCE,

@@ -14,12 +14,12 @@ from numpy import ndarray
 from sora_jax.arrays import Latent, Size
 from sora_jax.evaluation.frames import psnr, ssim
 from sora_jax.generation.pipeline import to_uint8
-from sora_jax.models.vae import VAE
+from sora_jax.models.autoencoder import Autoencoder
 
 Frames = UInt8[ndarray, "frames height width 3"]
 
 
-def reconstructed(vae: VAE, params: Any, frames: Frames) -> Frames:
+def reconstructed(vae: Autoencoder, params: Any, frames: Frames) -> Frames:
     """Returns the decoding of the encoding of a clip of any size.
 
     Sizes that the autoencoder does not divide are grown by repeating edges, and cut back.
@@ -27,7 +27,7 @@ def reconstructed(vae: VAE, params: Any, frames: Frames) -> Frames:
     return np.asarray(_reconstructed(vae, params, frames[None]))[0]
 
 
-def encoded(vae: VAE, params: Any, frames: Frames) -> Latent:
+def encoded(vae: Autoencoder, params: Any, frames: Frames) -> Latent:
     """Returns the normalised latents [1, ...] of a clip of any size."""
     return _encoded(vae, params, frames[None])
 
@@ -46,13 +46,13 @@ def from_uint8(video: Any) -> Float[jax.Array, "batch frames height width 3"]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _reconstructed(vae: VAE, params: Any, video: Any) -> Any:
+def _reconstructed(vae: Autoencoder, params: Any, video: Any) -> Any:
     copy, _ = vae.apply({"params": params}, from_uint8(video))
     return to_uint8(copy)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encoded(vae: VAE, params: Any, video: Any) -> Any:
+def _encoded(vae: Autoencoder, params: Any, video: Any) -> Any:
     posterior: Any = vae.apply({"params": params}, from_uint8(video), method="encode")
     return vae.apply({"params": params}, posterior.mean, method="normalise")
 

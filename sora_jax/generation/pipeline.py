@@ -24,7 +24,7 @@ from sora_jax.diffusion.samplers import Euler, Sampler, fold, normal_rows
 from sora_jax.diffusion.times import grid
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.memory import check_memory
-from sora_jax.models.vae import VAE
+from sora_jax.models.autoencoder import Autoencoder
 
 log = logging.getLogger("sora_jax")
 
@@ -56,7 +56,7 @@ class Pipeline:
 
     denoiser: Any
     params: Any
-    vae: VAE
+    vae: Autoencoder
     vae_params: Any
     tokenizer: Tokenizer
     fps: float
@@ -233,13 +233,13 @@ def to_uint8(video: Float[Array, "batch frames height width 3"]) -> UInt8[Array,
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decode(vae: VAE, params: Any, latent: Any) -> Any:
+def _decode(vae: Autoencoder, params: Any, latent: Any) -> Any:
     latent = vae.apply({"params": params}, latent, method="denormalise")
     return to_uint8(vae.apply({"params": params}, latent, method="decode"))  # type: ignore[arg-type]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decode_chunk(vae: VAE, params: Any, latent: Any, past: Any) -> Any:
+def _decode_chunk(vae: Autoencoder, params: Any, latent: Any, past: Any) -> Any:
     latent = vae.apply({"params": params}, latent, method="denormalise")
     video, past = vae.apply({"params": params}, latent, past, method="decode_chunk")
     return to_uint8(video), past

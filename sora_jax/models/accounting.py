@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sora_jax.arrays import Size
+from sora_jax.models.autoencoder import Autoencoder
+from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.conv import backend_form
 from sora_jax.models.dit import DiT
 from sora_jax.models.embeddings import SINUSOIDS
@@ -136,7 +138,7 @@ def text_encoder(model: ByteEncoder | LabelEncoder, *, text: int, batch: int = 1
     )
 
 
-def autoencoder(model: VAE, size: Size, *, batch: int = 1) -> Cost:
+def autoencoder(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
     """Returns the cost of encoding and decoding clips of `size` pixels."""
     both = encoding(model, size, batch=batch), decoding(model, size, batch=batch)
     return Cost(
@@ -148,19 +150,19 @@ def autoencoder(model: VAE, size: Size, *, batch: int = 1) -> Cost:
     )
 
 
-def encoding(model: VAE, size: Size, *, batch: int = 1) -> Cost:
+def encoding(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
     """Returns the cost of encoding clips of `size` pixels, of the encoder alone."""
-    return _of_layers(model, list(_encoder(model, size)), size, batch)
+    return _of_layers(model, _layers(model, size)[0], size, batch)
 
 
-def decoding(model: VAE, size: Size, *, batch: int = 1) -> Cost:
+def decoding(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
     """Returns the cost of decoding to clips of `size` pixels, of the decoder alone."""
-    return _of_layers(model, list(_decoder(model, size)), size, batch)
+    return _of_layers(model, _layers(model, size)[1], size, batch)
 
 
 def sampling_bytes(
     model: DiT,
-    vae: VAE,
+    vae: Autoencoder,
     size: Size,
     *,
     text: int,
@@ -190,7 +192,21 @@ class _Layer(NamedTuple):
     kept: int = 0
 
 
-def _of_layers(model: VAE, layers: list[_Layer], size: Size, batch: int) -> Cost:
+def _layers(model: Autoencoder, size: Size) -> tuple[list[_Layer], list[_Layer]]:
+    """The layers of encoder and decoder. Raises TypeError for an autoencoder of another kind."""
+    if isinstance(model, VAE):
+        return list(_encoder(model, size)), list(_decoder(model, size))
+    if isinstance(model, BlockVAE):
+        pixels, latents = 3 * math.prod(model.block), model.latent_channels
+        encoder, decoder = (
+            [*_block_coder(model, *ends, size), _transform(model, model.latent_size(size))]
+            for ends in ((pixels, 2 * latents), (latents, pixels))
+        )
+        return encoder, decoder
+    raise TypeError(f"the cost of a {type(model).__name__} is not known")
+
+
+def _of_layers(model: Autoencoder, layers: list[_Layer], size: Size, batch: int) -> Cost:
     number = batch * _bytes(model.dtype)
     # Stacked convolutions copy their input three times over, and a block has its input besides.
     copies = 4 if (model.form or backend_form()) == "stacked" else 3
@@ -205,8 +221,8 @@ def _of_layers(model: VAE, layers: list[_Layer], size: Size, batch: int) -> Cost
 
 def _encoder(model: VAE, size: Size) -> Iterator[_Layer]:
     pixels, width = model.pixel_size(model.latent_size(size)), model.base
-    grid = Size(pixels.frames, pixels.height // model.patch, pixels.width // model.patch)
-    yield _conv(3 * model.patch**2, width, grid)
+    grid = pixels
+    yield _conv(3, width, grid)
     for level, multiplier in enumerate(model.multipliers):
         for _ in range(model.blocks):
             yield from _block(model, width, model.base * multiplier, grid)
@@ -225,14 +241,10 @@ def _encoder(model: VAE, size: Size) -> Iterator[_Layer]:
     width = model.base * model.multipliers[-1]
     yield from _end(width, 2 * model.latent_channels, grid)
     yield _pointwise(2 * model.latent_channels, 2 * model.latent_channels, grid)
-    if model.transform:
-        yield _transform(model, grid)
 
 
 def _decoder(model: VAE, size: Size) -> Iterator[_Layer]:
     grid, width = model.latent_size(size), model.base * model.multipliers[-1]
-    if model.transform:
-        yield _transform(model, grid)
     yield _pointwise(model.latent_channels, model.latent_channels, grid)
     yield _conv(model.latent_channels, width, grid)
     yield from _middle(model, width, width, grid)
@@ -248,7 +260,7 @@ def _decoder(model: VAE, size: Size) -> Iterator[_Layer]:
             grid = Size(grid.frames, 2 * grid.height, 2 * grid.width)
             yield _layer(9, width, width // 2, _taps(grid) // 3, grid, grid)
             width //= 2
-    yield from _end(width, 3 * model.patch**2, grid)
+    yield from _end(width, 3, grid)
 
 
 def _middle(model: VAE, before: int, width: int, grid: Size) -> Iterator[_Layer]:
@@ -297,11 +309,32 @@ def _pointwise(width: int, out: int, grid: Size) -> _Layer:
     return _layer(1, width, out, math.prod(grid), grid, grid)
 
 
-def _transform(model: VAE, grid: Size) -> _Layer:
-    """A matrix between blocks of pixels and latents, without bias."""
+def _block_coder(model: BlockVAE, before: int, after: int, size: Size) -> Iterator[_Layer]:
+    """The layers of `block_vae.BlockCoder`; norms count with what they precede."""
+    grid, width, hidden = model.latent_size(size), model.width, model.hidden
+    keeps = model.remat == "none"
+
+    def linear(inner: int, out: int, *, norm: bool = False) -> _Layer:
+        layer = _pointwise(inner, out, grid)
+        kept = layer.read * (_KEPT_COPIES if norm else 2) if keeps else 0
+        return layer._replace(parameters=layer.parameters + (inner if norm else 0), kept=kept)
+
+    yield linear(before, width)
+    for _ in range(model.blocks):
+        yield linear(width, hidden, norm=True)
+        yield _conv(hidden, hidden, grid)
+        yield linear(hidden, width)
+        yield linear(width, 2 * width, norm=True)
+        yield linear(2 * width, width)
+    yield linear(width, 2 * width, norm=True)
+    yield linear(2 * width, after)
+
+
+def _transform(model: BlockVAE, grid: Size) -> _Layer:
+    """A matrix between blocks and latents, without bias; pixels are held in two orders."""
     products, places = 3 * math.prod(model.factor) * model.latent_channels, math.prod(grid)
     pixels, latents = 3 * places * math.prod(model.factor), places * model.latent_channels
-    return _Layer(products, 2 * products * places, pixels, latents, latents)
+    return _Layer(products, 2 * products * places, latents, 2 * pixels, latents)
 
 
 def _linear(width: int, out: int) -> int:

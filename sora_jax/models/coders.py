@@ -5,7 +5,7 @@ The structure is that of Wan 2.1 (arXiv 2503.20314). Every layer is called as `c
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from sora_jax.arrays import Extent
 from sora_jax.models.attention import attention
+from sora_jax.models.autoencoder import Remat
 from sora_jax.models.conv import (
     CausalConv,
     Dtype,
@@ -29,9 +30,6 @@ from sora_jax.models.conv import (
     in_turn,
     inside,
 )
-
-Remat = Literal["none", "blocks"]
-"""What is computed again in the backward pass instead of kept: nothing, or each residual block."""
 
 _EPSILON = 1e-12
 
@@ -144,8 +142,6 @@ class Coder(nn.Module):
     features: int
     """Channels of the output."""
     temporal: tuple[bool, ...]
-    silent: bool
-    """Whether the output starts at zero."""
     dtype: Dtype
     remat: Remat
     form: Form | None
@@ -155,9 +151,9 @@ class Coder(nn.Module):
         kind = nn.remat(ResidualBlock) if self.remat == "blocks" else ResidualBlock
         return kind(features, self.dtype, self.form, name=name)
 
-    def conv(self, features: int, name: str, *, silent: bool = False) -> Layer:
+    def conv(self, features: int, name: str) -> Layer:
         """Returns a causal convolution."""
-        return CausalConv(features, self.dtype, self.form, silent, name=name)
+        return CausalConv(features, self.dtype, self.form, name=name)
 
     def middle(self, features: int) -> list[Layer]:
         """Returns the layers of the coarsest grid."""
@@ -187,7 +183,7 @@ class Encoder(Coder):
                     layers += [TemporalDown(width, self.dtype, self.form, name=f"time_{level}")]
         layers += self.middle(widths[-1])
         layers.append(Activation(name="activation"))
-        layers.append(self.conv(self.features, "out", silent=self.silent))
+        layers.append(self.conv(self.features, "out"))
         return in_turn(layers, x, past, extent)
 
 
@@ -210,5 +206,5 @@ class Decoder(Coder):
                     layers += [TemporalUp(width, self.dtype, self.form, name=f"time_{level}")]
                 layers += [SpatialUp(width // 2, self.dtype, self.form, name=f"spatial_{level}")]
         layers.append(Activation(name="activation"))
-        layers.append(self.conv(self.features, "out", silent=self.silent))
+        layers.append(self.conv(self.features, "out"))
         return in_turn(layers, x, past, extent)

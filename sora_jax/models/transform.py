@@ -12,8 +12,7 @@ of the weak ones, and all together one scale. A number for each component would 
 diffuse: normalised to the same variance, fine detail would weigh as much as the mean, and noise
 would hide both at once, where in pictures it hides detail first (arXiv 2502.14831).
 
-The first frame of a clip is coded alone: as a block in which it stands still. Blocks know nothing
-of each other, so that chunks equal the whole and padding stays where it is.
+The first frame of a clip is coded alone: as a block in which it stands still.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ DEVIATION = 0.5
 
 
 class BlockTransform(nn.Module):
-    """Pixels in -1..1 to `features` numbers for each block of `factor` pixels, and back."""
+    """Blocks of `factor` pixels in -1..1 to `features` numbers each, and back."""
 
     factor: Size
     features: int
@@ -54,35 +53,46 @@ class BlockTransform(nn.Module):
             initial = with_logical_partitioning(_constant(kernel), axes)
             setattr(self, name, self.param(name, initial, kernel.shape, jnp.float32))
 
-    def analyse(self, video: Video, *, first: bool) -> Latent:
-        """Returns the code of whole blocks; `first` says that the clip begins with these frames."""
-        frames, height, width = self.factor
-        if first:
-            still = jnp.repeat(video[:, :1], frames - 1, axis=1)
-            video = jnp.concatenate([still, video], axis=1)
-        blocks = einops.rearrange(
-            video, "b (f t) (h p) (w q) c -> b f h w (t p q c)", t=frames, p=height, q=width
-        )
+    def analyse(self, blocks: Float[Array, "batch f h w pixels"]) -> Latent:
+        """Returns the code of blocks."""
         return blocks @ self.analysis
 
-    def synthesise(
-        self, latent: Latent, *, first: bool
-    ) -> Float[Array, "batch frames height width 3"]:
-        """Returns the pixels of codes; of the `first` block, the mean of its frames."""
-        frames, height, width = self.factor
-        video = einops.rearrange(
-            latent @ self.synthesis,
-            "b f h w (t p q c) -> b (f t) (h p) (w q) c",
-            t=frames,
-            p=height,
-            q=width,
-            c=3,
-        )
-        if not first:
-            return video
-        return jnp.concatenate(
-            [video[:, :frames].mean(1, keepdims=True), video[:, frames:]], axis=1
-        )
+    def synthesise(self, latent: Latent) -> Float[Array, "batch f h w pixels"]:
+        """Returns the blocks of codes."""
+        return latent @ self.synthesis
+
+
+def blocks_of(video: Video, block: Size, *, first: bool) -> Float[Array, "batch f h w pixels"]:
+    """Returns each block of pixels as a vector, (frames, height, width, colours) slowest first.
+
+    `first` says that the clip begins with these frames: then the first of them makes a block in
+    which it stands still.
+    """
+    frames, height, width = block
+    if first:
+        still = jnp.repeat(video[:, :1], frames - 1, axis=1)
+        video = jnp.concatenate([still, video], axis=1)
+    return einops.rearrange(
+        video, "b (f t) (h p) (w q) c -> b f h w (t p q c)", t=frames, p=height, q=width
+    )
+
+
+def pixels_of(
+    blocks: Float[Array, "batch f h w pixels"], block: Size, *, first: bool
+) -> Float[Array, "batch frames height width 3"]:
+    """Returns the inverse of `blocks_of`; of the `first` block, the mean of its frames."""
+    frames, height, width = block
+    video = einops.rearrange(
+        blocks,
+        "b f h w (t p q c) -> b (f t) (h p) (w q) c",
+        t=frames,
+        p=height,
+        q=width,
+        c=3,
+    )
+    if not first:
+        return video
+    return jnp.concatenate([video[:, :frames].mean(1, keepdims=True), video[:, frames:]], axis=1)
 
 
 @functools.cache

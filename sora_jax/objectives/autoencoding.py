@@ -26,10 +26,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sora_jax.arrays import Batch, Extent, Key, Latent, Size, Video
+from sora_jax.models.autoencoder import Autoencoder, Posterior
 from sora_jax.models.conv import blanked
 from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.perceptual import pyramid_l1, row_mean
-from sora_jax.models.vae import VAE, Posterior
 
 Rows = Float[Array, "batch"]
 
@@ -51,7 +51,7 @@ class Totals:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Autoencoding:
-    """The loss of a VAE, with or without a discriminator.
+    """The loss of a video autoencoder, with or without a discriminator.
 
     multiscale   weight of the pyramid term (`models.perceptual`) beside an L1 of weight 1.
     divergence   weight of the mean Kullback-Leibler divergence, in nats a latent value.
@@ -59,7 +59,7 @@ class Autoencoding:
                  `adversarial_start`, when the discriminator begins to learn.
     """
 
-    vae: VAE
+    vae: Autoencoder
     discriminator: PatchDiscriminator | None = None
     multiscale: float = 1.0
     divergence: float = 1e-4
@@ -137,19 +137,20 @@ class Autoencoding:
     def encode_spans(self, params: Any, batch: Batch) -> Latent:
         """Returns the normalised posterior means of the frames of `batch.spanned` by themselves.
 
-        See `VAE.lone`; other frames hold anything. Raises ValueError for a batch without `spanned`.
+        See `Autoencoder.lone`; other frames hold anything. Raises ValueError for a batch without
+        `spanned`.
         """
         if batch.spanned is None:
             raise ValueError("batch.spanned is None: no frames are to be encoded by themselves")
         video = self.vae.lone(jnp.asarray(batch.video), jnp.asarray(batch.spanned))
         return self.encode(params, dataclasses.replace(batch, video=video))
 
-    def frozen(self, params: Any) -> tuple[VAE, Any]:
+    def frozen(self, params: Any) -> tuple[Autoencoder, Any]:
         """Returns what is kept of the training: the autoencoder and its parameters."""
         return self.vae, params["vae"]
 
     @classmethod
-    def thawed(cls, vae: VAE, params: Any) -> tuple[Autoencoding, Any]:
+    def thawed(cls, vae: Autoencoder, params: Any) -> tuple[Autoencoding, Any]:
         """Returns an objective and its parameters for what `frozen` gave: it can encode."""
         return cls(vae=vae), {"vae": params}
 

@@ -9,9 +9,10 @@ import pytest
 
 from sora_jax.arrays import Size
 from sora_jax.models import accounting
+from sora_jax.models.block_vae import PRESETS as LIGHT
 from sora_jax.models.dit import PRESETS, DiT
 from sora_jax.models.text import ByteEncoder, LabelEncoder
-from sora_jax.models.vae import PRESETS as AUTOENCODERS
+from sora_jax.models.vae import PRESETS as LARGE
 from sora_jax.models.vae import VAE
 
 # One layer: XLA counts the body of a scan once.
@@ -49,7 +50,7 @@ def test_transformer_parameters_are_those_of_the_tree(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "small", "wan"])
 def test_autoencoder_parameters_are_those_of_the_tree(name: str) -> None:
-    model = AUTOENCODERS[name]()
+    model = (LIGHT | LARGE)[name]()
     cost = accounting.autoencoder(model, Size(5, 16, 16))
     assert cost.parameters == count(variables_of(model, array(1, 5, 16, 16, 3)))
 
@@ -114,7 +115,7 @@ def test_transformer_bytes_are_near_those_that_xla_plans(remat) -> None:
 
 
 def test_sampling_needs_the_parameters_and_the_larger_of_a_step_and_the_decoder() -> None:
-    model, vae, size = PRESETS["15M"](), AUTOENCODERS["small"](), Size(17, 256, 256)
+    model, vae, size = PRESETS["15M"](), LIGHT["small"](), Size(17, 256, 256)
     weights = 4 * (
         accounting.transformer_parameters(model) + accounting.autoencoder(vae, size).parameters
     )
@@ -128,7 +129,7 @@ def test_sampling_needs_the_parameters_and_the_larger_of_a_step_and_the_decoder(
 
 
 def test_autoencoder_bytes_are_near_those_that_xla_plans() -> None:
-    model, clip = AUTOENCODERS["tiny"](), array(1, 9, 64, 64, 3)
+    model, clip = LIGHT["tiny"](), array(1, 9, 64, 64, 3)
     variables = variables_of(model, clip)
     cost = accounting.decoding(model, Size(9, 64, 64))
     latent = array(1, 3, 8, 8, 16)

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from sora_jax.arrays import Size
-from sora_jax.models.transform import DEVIATION, BlockTransform, cosine_atoms
+from sora_jax.models.transform import (
+    DEVIATION,
+    BlockTransform,
+    blocks_of,
+    cosine_atoms,
+    pixels_of,
+)
 
 BLOCK = Size(2, 4, 4)
 
@@ -21,9 +27,15 @@ def clip(frames: int, seed: int = 0) -> np.ndarray:
 
 
 def coded(features: int, method: str, x: Any, *, first: bool) -> np.ndarray:
+    """Pixels from or to codes, by way of blocks."""
     model = BlockTransform(BLOCK, features)
-    params = model.init(jax.random.key(0), jnp.asarray(clip(1)), first=True, method="analyse")
-    return np.asarray(model.apply(params, jnp.asarray(x), first=first, method=method))
+    start = blocks_of(jnp.asarray(clip(1)), BLOCK, first=True)
+    params = model.init(jax.random.key(0), start, method="analyse")
+    if method == "analyse":
+        blocks = blocks_of(jnp.asarray(x), BLOCK, first=first)
+        return np.asarray(model.apply(params, blocks, method=method))
+    blocks: Any = model.apply(params, jnp.asarray(x), method=method)
+    return np.asarray(pixels_of(blocks, BLOCK, first=first))
 
 
 def test_atoms_are_orthonormal_and_the_strongest_come_first() -> None:
@@ -38,10 +50,8 @@ def test_atoms_are_orthonormal_and_the_strongest_come_first() -> None:
 def test_each_number_has_a_like_share_of_every_component() -> None:
     """On a Markov field, of which the code is the Karhunen-Loeve transform mixed."""
     model = BlockTransform(BLOCK, 16)
-    clip = jnp.zeros((1, 1, 4, 4, 3))
-    kernels = nn.meta.unbox(
-        model.init(jax.random.key(0), clip, first=True, method="analyse")["params"]
-    )
+    blocks = jnp.zeros((1, 1, 1, 1, 96))
+    kernels = nn.meta.unbox(model.init(jax.random.key(0), blocks, method="analyse")["params"])
     atoms, deviations = cosine_atoms(BLOCK, 16)
     # The deviation of each number, from those of the components that it is made of.
     shares = (kernels["analysis"].T @ atoms) * deviations

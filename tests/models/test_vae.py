@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 
 from sora_jax.arrays import Size
+from sora_jax.models import block_vae, vae
+from sora_jax.models.autoencoder import Autoencoder, Posterior
+from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.coders import Activation
-from sora_jax.models.vae import PRESETS, VAE, Posterior
+from sora_jax.models.vae import VAE
 
-SMALL = VAE(
-    base=4, multipliers=(1, 2), blocks=0, latent_channels=3, temporal=(True,), transform=True
-)
+SMALL = VAE(base=4, multipliers=(1, 2), blocks=0, latent_channels=3, temporal=(True,))
+LIGHT = BlockVAE(width=6, hidden=4, blocks=1, latent_channels=3, block=Size(2, 2, 2))
+both = pytest.mark.parametrize("model", [SMALL, LIGHT], ids=["vae", "block_vae"])
+"""Two pixels a latent in each direction."""
 FLAT = VAE(base=4, multipliers=(1,), blocks=0, latent_channels=3, temporal=())
 
 
@@ -25,9 +29,9 @@ def clip(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
-def params_of(vae: VAE) -> Any:
+def params_of(model: Autoencoder) -> Any:
     """Random parameters, biases too: they start at 0, where a forgotten one would not be seen."""
-    shapes = jax.eval_shape(vae.init, jax.random.key(0), clip(1, 1, 8, 8, 3))["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), clip(1, 1, 8, 8, 3))["params"]
 
     def fill(leaf: Any) -> np.ndarray:
         spread = 1.7 / np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 0.3
@@ -40,32 +44,33 @@ PARAMS: Any = functools.cache(params_of)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def applied(vae: VAE, method: str, params: Any, *inputs: Any) -> Any:
-    return vae.apply({"params": params}, *inputs, method=method)
+def applied(model: Autoencoder, method: str, params: Any, *inputs: Any) -> Any:
+    return model.apply({"params": params}, *inputs, method=method)
 
 
-def run(vae: VAE, method: str, *inputs: Any) -> Any:
-    return applied(vae, method, PARAMS(vae), *inputs)
+def run(model: Autoencoder, method: str, *inputs: Any) -> Any:
+    return applied(model, method, PARAMS(model), *inputs)
 
 
 def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, tolerance, tolerance), a, b)
 
 
-def test_frames_by_themselves_hold_nothing_of_the_frames_before() -> None:
+@both
+def test_frames_by_themselves_hold_nothing_of_the_frames_before(model: Autoencoder) -> None:
     # Two pixel frames a latent: frame 0, then 1 and 2, 3 and 4, 5 and 6.
     one, other = clip(1, 7, 8, 8, 3), clip(1, 7, 8, 8, 3, seed=1)
     known = np.array([[False, True, False, True]])
     other[:, [1, 2, 5, 6]] = one[:, [1, 2, 5, 6]]
 
     def latents(video: Any) -> Any:
-        lone = SMALL.lone(jnp.asarray(video), jnp.asarray(known))
-        return run(SMALL, "encode", lone).mean[known]
+        lone = model.lone(jnp.asarray(video), jnp.asarray(known))
+        return run(model, "encode", lone).mean[known]
 
     close(latents(one), latents(other), 0)
-    assert np.abs(run(SMALL, "encode", one).mean[known] - latents(one)).max() > 1e-3
+    assert np.abs(run(model, "encode", one).mean[known] - latents(one)).max() > 1e-3
     # What is known stays, and what is unknown before it stands still at its beginning.
-    lone = np.asarray(SMALL.lone(jnp.asarray(one), jnp.asarray(known)))
+    lone = np.asarray(model.lone(jnp.asarray(one), jnp.asarray(known)))
     np.testing.assert_array_equal(lone, one[:, [1, 1, 2, 5, 5, 5, 6]])
 
 
@@ -78,76 +83,84 @@ def test_a_beginning_by_itself_is_what_it_was() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "parameters"),
-    [("tiny", 378_692), ("small", 1_913_788), ("base", 31_861_411), ("wan", 126_892_531)],
+    [("tiny", 678_880), ("small", 2_528_544), ("base", 31_861_411), ("wan", 126_892_531)],
 )
 def test_presets_have_their_parameter_counts(preset: str, parameters: int) -> None:
-    vae = PRESETS[preset]()
-    variables = jax.eval_shape(vae.init, jax.random.key(0), jnp.zeros((1, 5, 16, 16, 3)))
+    model: Autoencoder = (vae.PRESETS | block_vae.PRESETS)[preset]()
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 5, 16, 16, 3)))
     count = sum(leaf.size for leaf in jax.tree.leaves(variables))
-    assert count - 2 * vae.latent_channels == parameters  # less latent mean and deviation
+    assert count - 2 * model.latent_channels == parameters  # less latent mean and deviation
 
 
 def test_a_clip_of_full_size_becomes_the_latents_of_its_size() -> None:
-    vae, size = PRESETS["wan"](), Size(81, 480, 832)
+    model, size = vae.PRESETS["wan"](), Size(81, 480, 832)
     video = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    outputs: Any = jax.eval_shape(vae.init_with_output, jax.random.key(0), video)
+    outputs: Any = jax.eval_shape(model.init_with_output, jax.random.key(0), video)
     (reconstruction, posterior), _ = outputs
-    assert vae.latent_size(size) == Size(21, 60, 104) == Size(*posterior.mean.shape[1:4])
+    assert model.latent_size(size) == Size(21, 60, 104) == Size(*posterior.mean.shape[1:4])
     assert reconstruction.shape == video.shape
-    assert vae.pixel_size(vae.latent_size(size)) == size
+    assert model.pixel_size(model.latent_size(size)) == size
 
 
 def test_latent_sizes_and_extents_round_up() -> None:
-    vae = VAE()
-    assert vae.factor == Size(4, 8, 8)
+    model = VAE()
+    assert model.factor == BlockVAE().factor == Size(4, 8, 8)
     sizes = [(0, 0, 0), (1, 8, 8), (2, 9, 16), (5, 1, 17), (6, 24, 7)]
     latents = [[0, 0, 0], [1, 1, 1], [2, 2, 2], [2, 1, 3], [3, 3, 1]]
-    assert [[*vae.latent_size(Size(*size))] for size in sizes] == latents
-    assert vae.latent_extent(jnp.array(sizes)).tolist() == latents
+    assert [[*model.latent_size(Size(*size))] for size in sizes] == latents
+    assert model.latent_extent(jnp.array(sizes)).tolist() == latents
 
 
 VIDEO, LATENT = clip(1, 5, 4, 6, 3), clip(1, 3, 2, 3, 3, seed=1)
-WHOLE = functools.cache(lambda: (run(SMALL, "encode", VIDEO), run(SMALL, "decode", LATENT)))
 
 
-def in_chunks(method: str, clip: Any, chunks: tuple[int, ...]) -> Any:
+@functools.cache
+def whole(model: Autoencoder) -> Any:
+    return run(model, "encode", VIDEO), run(model, "decode", LATENT)
+
+
+def in_chunks(model: Autoencoder, method: str, clip: Any, chunks: tuple[int, ...]) -> Any:
     parts, past = [], None
     for start, frames in zip(np.cumsum((0, *chunks)), chunks, strict=False):
-        part, past = run(SMALL, method, clip[:, start : start + frames], past)
+        part, past = run(model, method, clip[:, start : start + frames], past)
         parts.append(part)
     return jax.tree.map(lambda *xs: jnp.concatenate(xs, axis=1), *parts)
 
 
-def test_an_image_equals_the_first_frame() -> None:
-    encoded, decoded = WHOLE()
-    image = in_chunks("encode_chunk", VIDEO[:, :1], (1,))
+@both
+def test_an_image_equals_the_first_frame(model: Autoencoder) -> None:
+    encoded, decoded = whole(model)
+    image = in_chunks(model, "encode_chunk", VIDEO[:, :1], (1,))
     close(image, jax.tree.map(lambda x: x[:, :1], encoded))
-    close(in_chunks("decode_chunk", LATENT[:, :1], (1,)), decoded[:, :1])
+    close(in_chunks(model, "decode_chunk", LATENT[:, :1], (1,)), decoded[:, :1])
 
 
+@both
 @pytest.mark.parametrize("chunks", [(1, 2, 2), (3, 2)])
-def test_encoding_in_chunks_equals_the_whole(chunks: tuple[int, ...]) -> None:
-    close(in_chunks("encode_chunk", VIDEO, chunks), WHOLE()[0])
+def test_encoding_in_chunks_equals_the_whole(model: Autoencoder, chunks: tuple[int, ...]) -> None:
+    close(in_chunks(model, "encode_chunk", VIDEO, chunks), whole(model)[0])
 
 
+@both
 @pytest.mark.parametrize("chunks", [(1, 1, 1), (2, 1)])
-def test_decoding_in_chunks_equals_the_whole(chunks: tuple[int, ...]) -> None:
-    close(in_chunks("decode_chunk", LATENT, chunks), WHOLE()[1])
+def test_decoding_in_chunks_equals_the_whole(model: Autoencoder, chunks: tuple[int, ...]) -> None:
+    close(in_chunks(model, "decode_chunk", LATENT, chunks), whole(model)[1])
 
 
-def test_causal_vae_never_sees_the_future() -> None:
+@both
+def test_causal_vae_never_sees_the_future(model: Autoencoder) -> None:
     """By the Jacobian of random sums over one latent frame, and over one frame of pixels."""
     weights = clip(2, 3, 3)
 
     def latent_frame(params: Any, video: Any) -> Any:
-        posterior: Any = SMALL.apply(params, video, method="encode")
+        posterior: Any = model.apply(params, video, method="encode")
         return jnp.sum(weights * posterior.mean[0, 1])
 
     def pixel_frame(params: Any, latent: Any) -> Any:
-        video: Any = SMALL.apply(params, latent, method="decode")
+        video: Any = model.apply(params, latent, method="decode")
         return jnp.sum(weights * video[0, 2, ::2, ::2])
 
-    params = {"params": PARAMS(SMALL)}
+    params = {"params": PARAMS(model)}
     encoded = jax.jit(jax.grad(latent_frame, 1))(params, VIDEO)
     decoded = jax.jit(jax.grad(pixel_frame, 1))(params, LATENT)
     seen = [np.abs(np.asarray(x)).sum((0, 2, 3, 4)) > 0 for x in (encoded, decoded)]
@@ -163,19 +176,19 @@ def test_a_chunk_that_fills_no_whole_latents_is_refused() -> None:
         )
 
 
-@pytest.fixture(scope="module")
-def padded_and_alone() -> tuple[Any, Any]:
+@pytest.fixture(scope="module", params=[SMALL, LIGHT], ids=["vae", "block_vae"])
+def padded_and_alone(request: Any) -> tuple[Any, Any]:
     """Latents, pixels and gradients of a clip in a larger box among others, and of it alone."""
-    size, noise = Size(3, 4, 6), clip(2, 2, 3, 3)
+    model, size, noise = request.param, Size(3, 4, 6), clip(2, 2, 3, 3)
 
     @jax.jit
     def outcome(params: Any, video: Any, extent: Any) -> Any:
         def loss(params: Any, video: Any) -> Any:
             variables = {"params": params}
-            posterior: Any = SMALL.apply(variables, video, extent, method="encode")
+            posterior: Any = model.apply(variables, video, extent, method="encode")
             drawn = jnp.zeros_like(posterior.mean).at[0, :2, :2, :3].set(noise)
             latent = posterior.mean + jnp.exp(0.5 * posterior.log_variance) * drawn
-            y: Any = SMALL.apply(
+            y: Any = model.apply(
                 variables, latent, Size(*video.shape[1:4]), extent, method="reconstruct"
             )
             error = y[0, :3, :4, :6] - clip(*size, 3, seed=5)
@@ -184,12 +197,12 @@ def padded_and_alone() -> tuple[Any, Any]:
         return jax.grad(loss, (0, 1), has_aux=True)(params, video)
 
     video = clip(1, *size, 3)
-    alone = outcome(PARAMS(SMALL), video, jnp.array([size]))
+    alone = outcome(PARAMS(model), video, jnp.array([size]))
     box = np.full((3, 5, 8, 10, 3), np.nan, np.float32)
     box[0, :3, :4, :6] = video[0]
     box[1] = 1e20
     extents = jnp.array([size, (5, 8, 10), (0, 0, 0)])
-    return outcome(PARAMS(SMALL), box, extents), alone
+    return outcome(PARAMS(model), box, extents), alone
 
 
 def test_padding_never_changes_the_valid_part(padded_and_alone: tuple[Any, Any]) -> None:
@@ -212,37 +225,27 @@ def test_empty_rows_are_zero_and_give_no_nan(padded_and_alone: tuple[Any, Any]) 
     assert all((x[2] == 0).all() for x in (*posterior, video))
 
 
-def test_a_clip_between_sizes_is_continued_by_its_edges() -> None:
+@both
+def test_a_clip_between_sizes_is_continued_by_its_edges(model: Autoencoder) -> None:
     cut = VIDEO[:, :4, :3, :5]
     grown = ((0, 0), (0, 1), (0, 1), (0, 1), (0, 0))
-    whole = run(SMALL, "encode", np.pad(cut, grown, mode="edge"))
-    close(run(SMALL, "encode", cut), whole)
+    whole = run(model, "encode", np.pad(cut, grown, mode="edge"))
+    close(run(model, "encode", cut), whole)
     garbage = np.pad(cut, grown, constant_values=9)
-    close(run(SMALL, "encode", garbage, jnp.array([[4, 3, 5]])), whole)
+    close(run(model, "encode", garbage, jnp.array([[4, 3, 5]])), whole)
 
 
-def test_the_reconstruction_has_the_size_of_the_clip() -> None:
-    shapes = jax.eval_shape(SMALL.init_with_output, jax.random.key(0), VIDEO[:, :4, :3, :5])
+@both
+def test_the_reconstruction_has_the_size_of_the_clip(model: Autoencoder) -> None:
+    shapes = jax.eval_shape(model.init_with_output, jax.random.key(0), VIDEO[:, :4, :3, :5])
     assert shapes[0][0].shape == (1, 4, 3, 5, 3)
 
 
-def test_patches_fold_pixels_into_channels() -> None:
-    vae = FLAT.clone(patch=2)
-    assert vae.factor == Size(1, 2, 2)
-    video = clip(1, 1, 4, 6, 3)
-    posterior = run(vae, "encode", video)
-    assert posterior.mean.shape == (1, 1, 2, 3, 3)
-    padded = np.pad(video, ((0, 0), (0, 0), (0, 4), (0, 2), (0, 0)), constant_values=np.nan)
-    among = run(vae, "encode", padded, jnp.array([[1, 4, 6]]))
-    close(jax.tree.map(lambda x: x[:, :, :2, :3], among), posterior)
-    assert run(vae, "decode", posterior.mean, jnp.array([[1, 2, 3]])).shape == video.shape
-
-
 def test_rematerialised_blocks_have_the_same_parameters() -> None:
-    vae = FLAT.clone(remat="blocks")
+    model = FLAT.clone(remat="blocks")
 
     def energy(params: Any) -> Any:
-        posterior: Any = vae.apply({"params": params}, jnp.asarray(VIDEO), method="encode")
+        posterior: Any = model.apply({"params": params}, jnp.asarray(VIDEO), method="encode")
         return jnp.sum(posterior.mean**2)
 
     jaxpr = jax.make_jaxpr(jax.grad(energy))(PARAMS(FLAT))
@@ -312,11 +315,11 @@ def test_flags_and_levels_must_match() -> None:
         VAE(multipliers=(1, 2, 4), temporal=(True,))
 
 
-def test_a_transform_begins_as_a_code_of_its_own() -> None:
-    vae = SMALL.clone(latent_channels=24)
+def test_a_block_vae_begins_as_a_code_of_its_own() -> None:
+    model = LIGHT.clone(latent_channels=24)
     video = jnp.asarray(VIDEO)
-    variables = nn.meta.unbox(jax.jit(vae.init)(jax.random.key(0), video))
+    variables = nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), video))
     # As many numbers as pixels: encoder and decoder being silent, the clip comes back.
-    copy, posterior = jax.jit(vae.apply)(variables, video)
+    copy, posterior = jax.jit(model.apply)(variables, video)
     close(copy, video)
     assert np.all(np.asarray(posterior.log_variance) < 0)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.arrays import Batch, Text
+from sora_jax.arrays import Batch, Size, Text
+from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.perceptual import pyramid_l1, row_mean
-from sora_jax.models.vae import VAE
 from sora_jax.objectives.autoencoding import (
     Autoencoding,
     Totals,
@@ -24,7 +24,7 @@ from sora_jax.objectives.autoencoding import (
     with_statistics,
 )
 
-FLAT = VAE(base=4, multipliers=(1,), blocks=0, latent_channels=3, temporal=(), patch=2)
+FLAT = BlockVAE(width=6, hidden=4, blocks=1, latent_channels=3, block=Size(1, 2, 2))
 PLAIN = Autoencoding(vae=FLAT)
 GAME = Autoencoding(
     vae=FLAT,
@@ -63,7 +63,7 @@ def params() -> Any:
 
     filled = jax.tree.map(fill, shapes)
     narrow = jnp.array([0.0, 0.0, 0.0, -40.0, -40.0, -40.0])
-    filled["vae"]["to_posterior"]["bias"] = narrow
+    filled["vae"]["encoder"]["out"]["bias"] = narrow
     return filled
 
 

@@ -12,6 +12,7 @@ import pytest
 from flax.linen import spmd
 from jax.sharding import PartitionSpec
 
+from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.dit import DiT
 from sora_jax.models.text import ByteEncoder, LabelEncoder
@@ -64,7 +65,8 @@ def test_every_dimension_that_a_model_names_has_a_rule(monkeypatch: pytest.Monke
     latent, features, length = jnp.zeros((2, 1, 2, 2, 16)), jnp.zeros((2, 4, 8)), jnp.ones(2, int)
     dit = DiT(width=16, depth=1, heads=2, mlp=32, text_width=8)
     models = [
-        (VAE(base=8, transform=True), (clip,)),
+        (VAE(base=8), (clip,)),
+        (BlockVAE(width=8, hidden=8), (clip,)),
         (PatchDiscriminator(width=4, levels=2), (clip,)),
         (dit, (latent, jnp.zeros((2, 1, 1, 1)), features, length)),
         (ByteEncoder(8, 1, 1), (text, length)),

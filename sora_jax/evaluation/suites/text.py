@@ -54,7 +54,7 @@ class Text:
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         seen: Seen = case.world.read(frames)
         (asked,) = case.scene.sprites
-        right = dict.fromkeys(("colour", "shape", "motion"), False)
+        right: dict[str, bool] = dict.fromkeys(("colour", "shape", "motion"), False)
         areas = seen.area.sum(0)
         if areas.any():
             colour = int(areas.argmax())

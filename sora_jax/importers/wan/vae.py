@@ -42,15 +42,7 @@ _VECTOR = ((0,), 1)
 
 
 def table(vae: VAE) -> dict[str, Place]:
-    """Returns the place of every tensor of the published model with `vae`'s structure.
-
-    Raises WeightsError for one that codes blocks besides: theirs has no such thing.
-    """
-    if vae.transform or vae.patch != 1:
-        raise WeightsError(
-            f"a VAE with transform={vae.transform} and patch={vae.patch} has parameters that an"
-            " AutoencoderKLWan lacks; only transform=False and patch=1 can be written as one"
-        )
+    """Returns the place of every tensor of the published model with `vae`'s structure."""
     places = {}
     for theirs, ours, (axes, rank) in _layers(vae):
         places[f"{theirs}.weight"] = Place((*ours, "kernel"), axes, rank)
