@@ -229,7 +229,12 @@ def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
         latent = grid.latent(size)
         text = getattr(objective.text, "length", 1)
         costs = [
-            accounting.transformer(objective.model, latent, text=text, batch=batch),
+            accounting.transformer(
+                objective.model,
+                latent,
+                text=-(-text // getattr(objective.text, "stride", 1)),
+                batch=batch,
+            ),
             accounting.text_encoder(objective.text, text=text, batch=batch),
         ]
     else:

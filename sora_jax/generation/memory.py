@@ -24,7 +24,7 @@ def check_memory(
         pipeline.vae,
         size,
         latents_at_once=latents_at_once,
-        text=int(pipeline.tokenizer.tokens([""]).tokens.shape[1]),
+        text=pipeline.denoiser.text.positions(pipeline.tokenizer.tokens([""]).tokens.shape[1]),
         batch=batch,
         estimates=2 if guided else 1,
     )

@@ -119,7 +119,7 @@ def transformer_parameters(model: DiT) -> int:
 
 
 def text_encoder(model: ByteEncoder | LabelEncoder, *, text: int, batch: int = 1) -> Cost:
-    """Returns the cost for `text` positions a row."""
+    """Returns the cost for `text` tokens a row."""
     tokens, width = batch * text, model.width
     if isinstance(model, LabelEncoder):
         row = _WIDE * tokens * width
@@ -127,12 +127,16 @@ def text_encoder(model: ByteEncoder | LabelEncoder, *, text: int, batch: int = 1
         return Cost(
             parameters=parameters, tokens=tokens, flops=0, kept_bytes=row, working_bytes=row
         )
+    window = _linear(2 * model.stride * width, width) if model.stride > 1 else 0
+    text = -(-text // model.stride)
+    tokens = batch * text
     layer = 4 * _linear(width, width) + _linear(width, 4 * width) + _linear(4 * width, width)
     number = _bytes(model.dtype) * tokens * width
     return Cost(
-        parameters=model.depth * (layer + 4 * width) + (PAD + 2) * width,
+        parameters=model.depth * (layer + 4 * width) + (PAD + 2) * width + window,
         tokens=tokens,
-        flops=model.depth * (24 * tokens * width**2 + 4 * tokens * text * width),
+        flops=2 * tokens * window
+        + model.depth * (24 * tokens * width**2 + 4 * tokens * text * width),
         kept_bytes=model.depth * number * (_LAYER_WIDTHS + 8),
         working_bytes=number * (3 + 8),
     )

@@ -65,24 +65,33 @@ class ByteEncoder(nn.Module):
 
     `length` is the number of tokens of a text, its beginning mark included; the encoder itself
     takes any. Bytes need no vocabulary from elsewhere (ByT5, arXiv 2105.13626).
+
+    `stride` bytes become one position, from a window that holds those before as well (as CANINE's
+    convolution does, arXiv 2103.06874): a long caption costs as little as one of few words.
     """
 
     width: int
     depth: int
     heads: int
     length: int = 256
+    stride: int = 1
     dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "batch text"], length: Int[Array, "batch"]
-    ) -> Float[Array, "batch text width"]:
-        """Returns features, zero beyond `length`; tokens there may hold anything."""
+    ) -> Float[Array, "batch positions width"]:
+        """Returns features, zero beyond `positions(length)`; tokens beyond `length` may hold
+        anything."""
         valid = jnp.arange(tokens.shape[1]) < length[:, None]
         initial = with_logical_partitioning(nn.initializers.normal(1.0), ("vocabulary", "embed"))
         table: Any = self.param("embedding", initial, (PAD + 1, self.width))
         x = table[jnp.where(valid, tokens, PAD)].astype(self.dtype)
-        turns = angles(tokens.shape[1], self.width // self.heads)
+        if self.stride > 1:
+            x = jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
+            x = self._strided(x)
+        valid = jnp.arange(x.shape[1]) < self.positions(length)[:, None]
+        turns = angles(x.shape[1], self.width // self.heads)
         turn = jnp.asarray(np.cos(turns), jnp.float32), jnp.asarray(np.sin(turns), jnp.float32)
         broadcast: Any = nn.broadcast
         layers = nn.scan(
@@ -95,6 +104,18 @@ class ByteEncoder(nn.Module):
         )(self.width, self.heads, self.dtype, name="layers")
         x = Norm(name="norm")(layers(x, valid, turn)[0])
         return jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
+
+    def _strided(self, x: Tokens) -> Float[Array, "batch positions width"]:
+        """One position for each `stride` bytes, of these and as many before."""
+        x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.stride), (0, 0)))
+        groups = x.reshape(x.shape[0], -1, self.stride * x.shape[2])
+        before = jnp.pad(groups, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+        window = jnp.concatenate([before, groups], axis=-1)
+        return linear(self.width, (None, "embed"), self.dtype, name="window")(window)
+
+    def positions(self, length: Any) -> Any:
+        """Returns how many features stand for texts of so many tokens: integers of any kind."""
+        return -(-length // self.stride)
 
     def null(self, batch: int) -> tuple[Int[Array, "batch text"], Int[Array, "batch"]]:
         """Returns tokens and lengths of empty captions: their beginning mark alone."""
@@ -117,6 +138,10 @@ class LabelEncoder(nn.Module):
         initial = with_logical_partitioning(nn.initializers.normal(1.0), ("vocabulary", "embed"))
         table: Any = self.param("embedding", initial, (self.classes + 1, self.width))
         return jnp.where(length[:, None, None] > 0, table[tokens], 0.0).astype(self.dtype)
+
+    def positions(self, length: Any) -> Any:
+        """Returns `length`: there is one feature a label."""
+        return length
 
     def null(self, batch: int) -> tuple[Int[Array, "batch 1"], Int[Array, "batch"]]:
         """Returns the label that stands for none, and lengths of 1."""

@@ -82,7 +82,7 @@ class Denoising:
             latent,
             t,
             features,
-            length,
+            self.text.positions(length),
             extent=self.latent_extent(jnp.asarray(batch.extent)),
             known=jnp.zeros(t.shape, bool),
         )
@@ -244,7 +244,8 @@ class Denoising:
         length = jnp.asarray(text.length)
         features = self.text.apply({"params": params["text"]}, jnp.asarray(text.tokens), length)
         variables = {"params": params["model"]}
-        prompt: Any = self.model.apply(variables, features, length, method="read_text")
+        positions = self.text.positions(length)
+        prompt: Any = self.model.apply(variables, features, positions, method="read_text")
         return prompt
 
     def drop_captions(self, text: Text, keys: Key) -> Text:

@@ -55,7 +55,9 @@ def test_autoencoder_parameters_are_those_of_the_tree(name: str) -> None:
     assert cost.parameters == count(variables_of(model, array(1, 5, 16, 16, 3)))
 
 
-@pytest.mark.parametrize("model", [ByteEncoder(64, 3, 4), LabelEncoder(5, 16)])
+@pytest.mark.parametrize(
+    "model", [ByteEncoder(64, 3, 4), ByteEncoder(64, 3, 4, stride=4), LabelEncoder(5, 16)]
+)
 def test_text_encoder_parameters_are_those_of_the_tree(model: ByteEncoder | LabelEncoder) -> None:
     text = 8 if isinstance(model, ByteEncoder) else 1
     inputs = array(1, text, dtype=jnp.int32), array(1, dtype=jnp.int32)

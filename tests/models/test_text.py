@@ -28,6 +28,24 @@ def test_features_do_not_depend_on_what_follows_a_text(variables: dict) -> None:
     assert (features[:, 9:] == 0).all()
 
 
+def test_strided_features_do_not_depend_on_what_follows_a_text() -> None:
+    model = BYTES.clone(stride=4)
+    variables = jax.jit(model.init)(jax.random.key(0), *BYTES.null(1))
+    tokens = jnp.array([[BEGIN, *b"red bal", PAD, PAD, PAD]])
+    for length in (1, 4, 5, 8):
+        features = model.apply(variables, tokens, jnp.array([length]))
+        positions = int(model.positions(jnp.array([length]))[0])
+        assert features.shape == (1, 3, 16) and positions == -(-length // 4)
+        garbage = model.apply(variables, tokens.at[:, length:].set(-7), jnp.array([length]))
+        short = model.apply(variables, tokens[:, :length], jnp.array([length]))
+        np.testing.assert_array_equal(features, garbage)
+        np.testing.assert_allclose(features[:, :positions], short, atol=1e-5)
+        assert (features[:, positions:] == 0).all()
+    # Every byte is seen.
+    change = model.apply(variables, tokens.at[0, 6].set(7), jnp.array([8]))
+    assert np.abs(change - features).max() > 1e-3
+
+
 def test_order_of_bytes_matters(variables: dict) -> None:
     one, other = (
         BYTES.apply(variables, jnp.array([[BEGIN, *text]]), jnp.array([4]))
