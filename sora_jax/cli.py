@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, OSError, MemoryError, RuntimeError, *_errors()) as error:
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError, *_errors()) as error:
         if os.environ.get(TRACEBACK):
             raise
         print(f"sora-jax: {error}", file=sys.stderr)
@@ -181,13 +181,13 @@ def evaluate(
     checkpoint: tyro.conf.Positional[str],
     files: Names = (),
     *,
-    frames: int = 17,
+    frames: int | None = None,
     longest: int | None = None,
     suite: str | None = None,
-    samples: int = 48,
-    steps: int = 25,
-    guidance: float = 3.0,
-    batch: int = 16,
+    samples: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch: int | None = None,
     json_out: str | None = None,
     markdown_out: str | None = None,
     plot_out: str | None = None,
@@ -200,43 +200,53 @@ def evaluate(
     Args:
         checkpoint: a run of an autoencoder or of a transformer, local or gs://.
         files: videos and images; without any, the loss is taken over the run's own training data.
-        suite: names of suites with commas between, or `all`.
-        samples: clips of each suite.
-        steps: steps of the sampler, for suites.
-        guidance: how strongly captions are followed, for suites.
-        batch: clips sampled together, for suites.
-        markdown_out: a file to write a suite's table to as Markdown.
-        plot_out: a PNG to draw a suite's table into.
-        frames: how many of each file's first frames are taken (rounded down to 1 + 4k).
+        frames: how many of each file's first frames are taken (rounded down to 1 + 4k); 17.
         longest: the longer side that larger files are reduced to, in pixels.
+        suite: names of suites with commas between, or all: text, text_held_out, objects, falling,
+            permanence, shots, geometry, painting, eating, shattering, digital.
+        samples: clips of each suite; 48.
+        steps: steps of the sampler, for suites; 25.
+        guidance: how strongly captions are followed, for suites; 3.
+        batch: clips sampled together, for suites; 16.
         json_out: a file to write the table to as JSON.
+        markdown_out: a file to write the table of suites to as Markdown.
+        plot_out: a PNG to draw the table of suites into.
     """
+    from sora_jax.data.video import check_folder, check_output
     from sora_jax.evaluation.checkpoint import evaluate_checkpoint, evaluate_suites
+    from sora_jax.evaluation.plots import draw_capabilities, matplotlib
 
+    of_files = {"frames": frames, "longest": longest}
+    of_suites = {"samples": samples, "steps": steps, "guidance": guidance, "batch": batch}
+    outputs = {"markdown_out": markdown_out, "plot_out": plot_out}
+    unused = of_suites | outputs if suite is None else of_files
+    for name, value in unused.items():
+        if value is not None:
+            what = "suites; give --suite as well" if suite is None else "files, not of suites"
+            raise ValueError(f"--{name.replace('_', '-')} is of {what}")
+    if suite is not None and files:
+        raise ValueError("suites ask for clips of their own worlds; give FILES or --suite")
+    # Before the work whose result would else be lost.
+    for path in (json_out, markdown_out):
+        if path:
+            check_folder(path)
+    if plot_out:
+        check_output(plot_out, frames=1)
+        matplotlib()
+    given = {k: v for k, v in (of_files | of_suites).items() if v is not None}
     if suite is None:
-        if markdown_out or plot_out:
-            raise ValueError("--markdown-out and --plot-out are of suites; give --suite as well")
-        report: Any = evaluate_checkpoint(checkpoint, files, frames=frames, longest=longest)
+        report: Any = evaluate_checkpoint(checkpoint, files, **given)
     else:
-        if files:
-            raise ValueError("suites ask for clips of their own worlds; give FILES or --suite")
-        report = evaluate_suites(
-            checkpoint,
-            suite.split(","),
-            samples=samples,
-            steps=steps,
-            guidance=guidance,
-            batch=batch,
-            progress=True,
-        )
-        if markdown_out:
-            epath.Path(markdown_out).write_text(report.markdown() + "\n")
-        if plot_out:
-            report.plot(plot_out)
+        shown = Console().is_terminal
+        report = evaluate_suites(checkpoint, suite.split(","), progress=shown, **given)
     for table in report.tables():
         Console().print(table)
     if json_out:
         epath.Path(json_out).write_text(report.to_json())
+    if markdown_out:
+        epath.Path(markdown_out).write_text(report.markdown() + "\n")
+    if plot_out:
+        draw_capabilities(report, plot_out)
 
 
 def encode(
@@ -281,7 +291,11 @@ def describe(
         json_out: a file to write the same to as JSON.
         sheet: a PNG to draw some of the clips into, evenly chosen by name.
     """
+    from sora_jax.data.video import check_folder, check_output
     from sora_jax.description import describe_data, describe_experiment, draw_sheet
+
+    if json_out:
+        check_folder(json_out)
 
     if what.endswith(".py"):
         report: Any = describe_experiment(what, smoke=smoke)
@@ -289,10 +303,13 @@ def describe(
             raise ValueError(f"--sheet draws the clips of data, and {what} is an experiment")
     else:
         if sheet:
-            draw_sheet(what, sheet)
+            check_output(sheet, frames=1)
         report = describe_data(what, tokens=tokens, fps=fps)
     print(report.render())
     if json_out:
         epath.Path(json_out).write_text(report.to_json())
     if not report.usable:
         raise ValueError(f"{what} has no usable clip")
+    if sheet:
+        draw_sheet(what, sheet, fps=fps)
+        print(sheet)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 from rich.console import Console
 from rich.table import Table
@@ -18,17 +20,20 @@ from sora_jax.arrays import Size
 from sora_jax.data import report
 from sora_jax.data.buckets import GRID, Grid
 from sora_jax.data.folder import Folder
+from sora_jax.data.framing import fitted, resized
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 from sora_jax.data.tfds import TFDS
-from sora_jax.data.video import contact_sheet, write_video
+from sora_jax.data.video import VideoError, contact_sheet, write_video
 from sora_jax.data.worlds.source import Worlds
 from sora_jax.models import accounting
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
+
+log = logging.getLogger("sora_jax")
 
 FRAMES = (1, 5, 9, 17, 33)
 """Lengths that `describe DATA` chooses buckets from."""
@@ -51,13 +56,14 @@ def source_of(what: str) -> Folder | TFDS | Worlds:
 def clips_of(what: str, *, tokens: int, fps: float | None, grid: Grid = GRID) -> Clips:
     """Returns the data that a word stands for, in buckets derived from it."""
     frames = tuple(dict.fromkeys(grid.whole(count) for count in FRAMES))
-    buckets = Suggested(tokens=tokens, frames=frames, pixels=_pixels(tokens, grid))
+    pixels = _pixels(tokens, grid, grid.latent(Size(max(frames), 1, 1)).frames)
+    buckets = Suggested(tokens=tokens, frames=frames, pixels=pixels)
     return Clips(source=source_of(what), buckets=buckets, fps=fps, grid=grid)
 
 
-def _pixels(tokens: int, grid: Grid) -> int:
-    """Pixels of a frame such that a still takes at most an eighth of the budget."""
-    return max(tokens // 8, 1) * grid.height * grid.width
+def _pixels(tokens: int, grid: Grid, latent_frames: int) -> int:
+    """Pixels of a frame such that one of the longest clips fits into the budget."""
+    return max(tokens // latent_frames, 1) * grid.height * grid.width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,21 +88,31 @@ def describe_data(what: str, *, tokens: int, fps: float | None) -> DataDescripti
     return DataDescription(report=report.describe(clips_of(what, tokens=tokens, fps=fps)))
 
 
-def draw_sheet(what: str, path: str, *, clips: int = 18) -> None:
-    """Writes a contact sheet of some clips of a folder, a tfds set or the worlds.
+def draw_sheet(what: str, path: str, *, fps: float | None = None, clips: int = 18) -> None:
+    """Writes a contact sheet of some clips of a folder, a tfds set or the worlds, read at `fps`.
 
-    Raises ValueError if there is none.
+    Raises ValueError if there is none. A clip that cannot be read is left out, and named in the
+    log.
     """
     source = source_of(what).open()
     order = sorted(range(len(source.records)), key=lambda index: source.records[index].name)
     if not order:
         raise ValueError(f"{what} has no usable clip")
-    chosen = [order[i] for i in range(0, len(order), -(-len(order) // clips))]
-    frames = [source.read(index, 0, 33) for index in chosen]
-    captions = [
-        ([caption.text for caption in source.records[index].captions] or [""])[0]
-        for index in chosen
-    ]
+    frames, captions = [], []
+    for index in order[:: -(-len(order) // clips)]:
+        record = source.records[index]
+        try:
+            clip = source.read(index, 0, 33, fps=fps)
+        except VideoError as error:
+            log.warning("%s is left out: %s", record.name, error)
+            continue
+        # Of large clips no more is kept than is drawn.
+        places = np.linspace(0, len(clip) - 1, min(6, len(clip))).round().astype(int)
+        size = fitted(*clip.shape[1:3], box=Size(1, 96, 4 * 96))
+        frames.append(resized(clip[places], *size))
+        captions.append(record.captions[0].text if record.captions else record.name)
+    if not frames:
+        raise ValueError(f"none of the clips chosen from {what} can be read")
     write_video(path, contact_sheet(frames, captions, height=96)[None], fps=1)
 
 

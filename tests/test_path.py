@@ -17,7 +17,7 @@ from sora_jax.arrays import Size
 from sora_jax.checkpoint import CheckpointError
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.plan import PlanError
-from sora_jax.data.video import read_clip, read_metadata
+from sora_jax.data.video import read_clip, read_metadata, write_video
 from sora_jax.stages import run_stages
 from sora_jax.training.metrics import read_lines
 from tests.tiny import stages, write_media
@@ -135,6 +135,14 @@ def test_describe_tells_of_data_and_of_worlds(home: Path, capsys: Any):
     assert json.loads((home / "worlds.json").read_text())["clips"]
     assert read_clip(home / "worlds.png").shape[0] == 1
     assert "experiment" in fails(capsys, "describe", "experiments/video/first.py", *sheet)
+
+
+def test_describe_fits_its_boxes_to_long_and_large_clips(tmp_path: Path, capsys: Any):
+    frames = np.random.default_rng(0).integers(0, 255, (40, 96, 160, 3), np.uint8)
+    write_video(tmp_path / "long.mp4", frames, fps=8)
+    for tokens in ("64", "256", "4096"):
+        run("describe", tmp_path, "--tokens", tokens)
+        assert "long.mp4" in capsys.readouterr().out
 
 
 def test_describe_exits_with_1_if_nothing_is_usable(home: Path, capsys: Any):

@@ -195,7 +195,7 @@ def assign(
     if not boxes:
         raise ValueError("there are no buckets to put clips into; give at least one")
     shapes = _best_shapes(clip.height, clip.width, tuple(boxes), policy, grid)
-    best: Spans = []
+    best: Cuts = []
     least = math.inf
     for cuts in _cuts(clip.frames, sorted(shapes, reverse=True), grid):
         losses = [_loss(clip, spans, shapes, boxes, grid) for spans in cuts]
@@ -235,11 +235,11 @@ def _best_shapes(
     return {frames: window for frames, (_, window) in best.items()}
 
 
-Spans = list[tuple[int, int]]
+Cuts = list[tuple[int, int]]
 """Windows one after the other: frames of the box, and how many of them are filled."""
 
 
-def _cuts(count: int, lengths: Sequence[int], grid: Grid) -> Iterator[list[Spans]]:
+def _cuts(count: int, lengths: Sequence[int], grid: Grid) -> Iterator[list[Cuts]]:
     """Ways to cut `count` frames into boxes of `lengths` (descending), grouped by the longest.
 
     Greedy from each length downwards; what remains is dropped or padded in one more box. A clip
@@ -248,7 +248,7 @@ def _cuts(count: int, lengths: Sequence[int], grid: Grid) -> Iterator[list[Spans
     videos = [n for n in lengths if n > 1]
     fitting = [n for n in videos if n <= count]
     for index in range(len(fitting)):
-        spans: Spans = []
+        spans: Cuts = []
         rest = count
         for length in fitting[index:]:
             spans += [(length, length)] * (rest // length)
@@ -260,7 +260,7 @@ def _cuts(count: int, lengths: Sequence[int], grid: Grid) -> Iterator[list[Spans
 
 
 def _loss(
-    clip: Size, spans: Spans, shapes: dict[int, Window], boxes: Sequence[Bucket], grid: Grid
+    clip: Size, spans: Cuts, shapes: dict[int, Window], boxes: Sequence[Bucket], grid: Grid
 ) -> float:
     """The loss of a clip that is cut so."""
     kept = used = paid = 0.0

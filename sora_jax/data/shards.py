@@ -35,6 +35,9 @@ from sora_jax.data.datasets import Caption, Record
 from sora_jax.data.loader import Loaded
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
 
+FORMAT = 2
+"""Of records and manifests; those of others are refused."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LatentRecord:
@@ -104,7 +107,8 @@ class LatentWriter:
                 "latents are written in one pass over stills and videos alike; plan with "
                 "image_share=None, as Clips.once() does"
             )
-        self.plan, self.records, self.grid, self.fingerprint = plan, records, grid, fingerprint
+        self.plan, self.records, self.grid = plan, records, grid
+        self.fingerprint = f"{fingerprint} format {FORMAT}"
         self.fps, self.spans = fps, spans
         self.process = (process_index, process_count)
         self.rows_a_shard = rows_a_shard
@@ -146,6 +150,7 @@ class LatentWriter:
         if not any(shard["rows"] for shard in self.shards):
             raise PlanError(f"no clip could be encoded, so {self.folder} would be empty")
         manifest = {
+            "format": FORMAT,
             "process_count": self.process[1],
             "fps": self.fps,
             "factor": self.grid.factor,
@@ -173,6 +178,7 @@ class LatentWriter:
             np.asarray(each)[:frames, :height, :width].astype(np.float16)
             for each in (values, spans)
         )
+        own = own[spanned[:frames]]
         if not np.isfinite(valid).all() or not np.isfinite(own).all():
             raise ValueError(
                 f"the latents of {record.name} from frame {row.start} are not finite numbers of 16 "
@@ -185,7 +191,7 @@ class LatentWriter:
             captions=record.captions,
             latent=valid,
             spanned=spanned[:frames],
-            spans=own[spanned[:frames]],
+            spans=own,
         )
 
     def _whole_shards(self) -> list[dict[str, Any]]:
@@ -244,6 +250,10 @@ def read_shards(path: str) -> Shards:
         raise PlanError(
             f"{path} holds no finished latents; run the stage that encodes them (again), "
             "`sora-jax encode`, and it goes on where it stopped"
+        )
+    if any(manifest.get("format") != FORMAT for manifest in manifests):
+        raise PlanError(
+            f"{path} holds latents of another version of sora_jax; remove it and encode again"
         )
     shards = [shard for manifest in manifests for shard in manifest["shards"]]
     boxes = dict.fromkeys(tuple(box) for manifest in manifests for box in manifest["buckets"])

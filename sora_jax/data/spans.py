@@ -46,5 +46,6 @@ class Spans:
             step = rng.integers(2, 5)
             given[rng.integers(min(step, frames)) :: step] = True
         if given.all():
-            given[rng.integers(frames)] = False
+            # Not the last, without which only a beginning might be left.
+            given[rng.integers(frames - 1)] = False
         return given

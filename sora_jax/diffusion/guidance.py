@@ -33,6 +33,8 @@ class Guidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.scale < 0:
+            raise ValueError(f"guidance scale {self.scale}: give 0 (unconditional) or more")
         low, high = self.interval
         if not 0 <= low <= high <= 1:
             raise ValueError(f"guidance interval {self.interval}: give 0 <= low <= high <= 1")

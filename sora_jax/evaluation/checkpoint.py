@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from sora_jax.data.framing import fitted, resized
 from sora_jax.data.sidecars import beside, listed
 from sora_jax.data.video import read_clip
 from sora_jax.evaluation.capabilities import Capabilities, measure
+from sora_jax.evaluation.frames import WINDOW
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
@@ -100,7 +101,9 @@ def evaluate_checkpoint(
     if files:
         clips = _clips(files, frames, longest, pipeline.vae.factor)
         rows = _fidelities(pipeline.vae, pipeline.vae_params, clips)
-        batches = [_batch(pipeline, name, clip) for name, clip in clips.items()]
+        batches: Iterable[tuple[str, Batch]] = [
+            _batch(pipeline, name, clip) for name, clip in clips.items()
+        ]
         where = "on these files"
     else:
         rows, batches = {}, _own_batches(record.data)
@@ -143,8 +146,15 @@ def _autoencoder(run: Any, record: Any) -> tuple[Any, Any]:
 def _clips(
     files: Sequence[str], frames: int, longest: int | None, factor: Size
 ) -> dict[str, np.ndarray]:
+    if frames < 1 or (longest is not None and longest < WINDOW):
+        raise ValueError(
+            f"frames is {frames} and longest {longest}: give a frame at least, and the {WINDOW} "
+            "pixels of the window of SSIM"
+        )
     clips = {}
     for name in files:
+        if epath.Path(name).is_dir():
+            raise ValueError(f"{name} is a folder; name the files in it, as with {name}/*.mp4")
         clip = whole_frames(read_clip(name, count=frames), factor)
         if longest is not None:
             size = fitted(*clip.shape[1:3], box=Size(1, longest, longest))
@@ -177,6 +187,7 @@ def _batch(pipeline: Pipeline, name: str, clip: np.ndarray) -> tuple[str, Batch]
     return str(size), batch
 
 
-def _own_batches(data: Any) -> list[tuple[str, Batch]]:
+def _own_batches(data: Any) -> Iterator[tuple[str, Batch]]:
     """Up to eight batches of each bucket."""
-    return [(each.bucket, each.batch) for each in data.open().some_of_each_bucket(8)]
+    for each in data.open().some_of_each_bucket(8):
+        yield each.bucket, each.batch

@@ -7,44 +7,58 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from sora_jax.evaluation.capabilities import Capabilities, Mean, Row
+    from sora_jax.evaluation.capabilities import Capabilities, Row
+    from sora_jax.evaluation.statistics import Mean
 
 _ARMS = {"model": ("tab:blue", "o"), "codec": ("tab:green", "|")}
+_LEFT, _RIGHT = -0.25, 1.1
 
 
 def draw_capabilities(found: Capabilities, path: str) -> None:
-    """Writes a PNG with a line a measure, from its floor (0) to its ceiling (1)."""
-    figures = _matplotlib()
-    rows = [row for row in found.rows if row.counts]
-    figure = figures.Figure(figsize=(8, 1.2 + 0.26 * len(rows)), layout="constrained")
+    """Writes a PNG: a line for each measure that counts, from its floor (0) to its ceiling (1).
+
+    What lies beyond the picture is a triangle at its edge. Raises ValueError where none counts, and
+    ImportError, with what to install, where matplotlib is missing.
+    """
+    figure_module, lines_module = matplotlib()
+    rows = [row for row in reversed(found.rows) if row.counts]
+    if not rows:
+        raise ValueError("no measure counts, so there is nothing to draw; take more samples")
+    figure = figure_module.Figure(figsize=(8, 1.4 + 0.26 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for line, row in enumerate(reversed(rows)):
+    for line, row in enumerate(rows):
         axes.plot([0, 1], [line, line], color="lightgrey", zorder=0)
         for arm, (colour, mark) in _ARMS.items():
             if arm in row.arms and row.arms[arm].count:
                 middle, low, high = _placed(row, row.arms[arm])
-                axes.plot([low, high], [line, line], color=colour)
-                axes.plot(middle, line, mark, color=colour, label=arm if not line else None)
-    names = [f"{row.suite}: {row.metric.name}" for row in reversed(rows)]
-    axes.set_yticks(range(len(rows)), names)
+                inner = np.clip([low, high], _LEFT, _RIGHT)
+                axes.plot(inner, [line, line], color=colour)
+                beyond = "<" if middle < _LEFT else ">" if middle > _RIGHT else mark
+                axes.plot(np.clip(middle, _LEFT, _RIGHT), line, beyond, color=colour)
+    axes.set_yticks(range(len(rows)), [f"{row.suite}: {row.metric.name}" for row in rows])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xticks([0, 1], ["floor", "ceiling"])
-    axes.set_xlim(-0.3, 1.15)
+    axes.set_xlim(_LEFT - 0.05, _RIGHT + 0.05)
     axes.set_title(f"{found.model}: {found.samples} clips a suite", fontsize="small")
-    axes.legend(loc="lower left")
+    handles = [
+        lines_module.Line2D([], [], color=colour, marker=mark, label=arm)
+        for arm, (colour, mark) in _ARMS.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     figure.savefig(path, dpi=120)
 
 
 def _placed(row: Row, mean: Mean) -> tuple[float, float, float]:
-    """A mean and the ends of its interval, between floor (0) and ceiling (1)."""
+    """A mean and the ends of its interval, where the floor is 0 and the ceiling 1."""
     floor, ceiling = row.arms[row.metric.floor].value, row.arms["ceiling"].value
-    values = np.array([mean.value, mean.low, mean.high])
-    placed = np.clip((values - floor) / (ceiling - floor), -0.25, 1.1)
+    placed = (np.array([mean.value, mean.low, mean.high]) - floor) / (ceiling - floor)
     return float(placed[0]), float(placed[1:].min()), float(placed[1:].max())
 
 
-def _matplotlib() -> Any:
+def matplotlib() -> tuple[Any, Any]:
+    """Its modules of figures and lines. Raises ImportError, with what to install, if missing."""
     try:
-        from matplotlib import figure
+        from matplotlib import figure, lines
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'sora_jax[plots]'") from error
-    return figure
+    return figure, lines

@@ -100,8 +100,10 @@ class Pipeline:
         if not prompts:
             raise ValueError("prompt is an empty list; give at least one prompt")
         wanted = Size(frames, height, width)
-        if min(wanted) < 1:
-            raise ValueError(f"size {wanted} is impossible; frames, height and width start at 1")
+        if min(*wanted, batch) < 1:
+            raise ValueError(
+                f"size {wanted} in batches of {batch} is impossible; all of these start at 1"
+            )
         sampler = Euler(steps=steps) if sampler is None else sampler
         latent_size = self.vae.latent_size(wanted)
         if not isinstance(guidance, Guidance):

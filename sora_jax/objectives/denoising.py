@@ -29,7 +29,7 @@ from sora_jax.models.conv import inside
 from sora_jax.models.dit import DiT, Prompt
 from sora_jax.models.patches import token_extent
 from sora_jax.models.text import ByteEncoder, LabelEncoder
-from sora_jax.objectives.levels import Drawing, Levels, UniformLevels
+from sora_jax.objectives.levels import Drawing, Levels, NoiseField, UniformLevels
 
 BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Edges of the bands of diffusion time in which the loss is reported apart."""
@@ -68,6 +68,12 @@ class Denoising:
             raise ValueError(
                 f"times.schedule is {self.times.schedule} but schedule is {self.schedule}: "
                 "log-normal sigmas need the objective's own EDM schedule"
+            )
+
+        if isinstance(self.levels, NoiseField) and not isinstance(self.schedule, RectifiedFlow):
+            raise ValueError(
+                f"levels is a NoiseField, whose given frames are nearly clean under RectifiedFlow, "
+                f"and schedule is {type(self.schedule).__name__}: take one or the other"
             )
 
     def init(self, key: Key, batch: Batch) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -85,7 +86,9 @@ class _Run:
         self.step = jax.jit(step, donate_argnums=0, out_shardings=(places, None))
         self.compiled: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         self.meter, self.interval = Meter(), Interval()
+        self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
+        self.done: Future[float] = Future()
         self.warned: set[str] = set()
         self.rate = train.optimizer.rate(-(-train.steps // train.accumulate))
 
@@ -105,6 +108,7 @@ class _Run:
             finally:
                 # Whatever ended the run, what it began to write is kept.
                 self.checkpoints.wait()
+                self.watcher.shutdown(wait=False)
         self.checkpoints.close()
         self.writer.close()
         return self.state
@@ -162,8 +166,7 @@ class _Run:
         asked = time.monotonic()
         loaded = next(loader)
         batch = self.placed(loaded.batch)
-        if self.idle():
-            self.interval.waited(time.monotonic() - asked)
+        self.interval.waited(self.idle_since(asked))
         self.interval.add(loaded)
         self.warn(loaded.failed)
         program = self.compile(loaded.bucket, batch)
@@ -172,6 +175,7 @@ class _Run:
         # The device works on this step while the host reads the metrics of the one before.
         self.take(self.pending)
         self.pending = (loaded.bucket, metrics)
+        self.watch(metrics)
         last = next_step == self.train.steps
         if last or next_step % self.train.log_every == 0:
             self.take(self.pending)
@@ -182,13 +186,25 @@ class _Run:
             self.save(next_step)
         self.evaluate(next_step)
 
-    def idle(self) -> bool:
-        """Whether the devices have finished what they were given.
+    def idle_since(self, asked: float) -> float:
+        """The seconds since `asked` for which the devices had nothing to do.
 
-        Only then has the wait for a batch cost anything. It is counted in full, though some of it
-        may have passed while they worked.
+        Waiting for a batch costs nothing while they still work on the one before.
         """
-        return self.pending is None or all(value.is_ready() for value in self.pending[1].values())
+        if self.pending is None:
+            return time.monotonic() - asked
+        if not self.done.done():
+            return 0.0
+        return time.monotonic() - max(asked, self.done.result())
+
+    def watch(self, metrics: Any) -> None:
+        """Has the time noted at which the devices will have finished this step."""
+
+        def finished() -> float:
+            jax.block_until_ready(metrics)
+            return time.monotonic()
+
+        self.done = self.watcher.submit(finished)
 
     def placed(self, batch: Batch) -> Batch:
         """This host's rows as its part of a global array."""

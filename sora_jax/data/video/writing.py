@@ -68,14 +68,26 @@ def check_output(path: str | os.PathLike[str], *, frames: int, fps: Rate | None 
     That is ValueError for what the format cannot hold, and VideoError if the folder is missing or
     may not be written to (of a bucket that is not looked at). A rate not yet known is None.
     """
+    _check_format(os.fspath(path), frames, fps)
+    check_folder(path)
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raises VideoError if a file cannot be written at `path`: its folder is missing, say.
+
+    Of a bucket that is not looked at.
+    """
     name = os.fspath(path)
-    _check_format(name, frames, fps)
     folder = Path(name).parent
     if is_local(name):
         if not folder.is_dir():
             raise VideoError(name, f"there is no folder {folder}")
-        if not os.access(folder, os.W_OK):
-            raise VideoError(name, f"the folder {folder} may not be written to")
+        try:
+            # Asking for permission would not do: root has every permission, and cannot write to
+            # what is no disk.
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise VideoError(name, f"the folder {folder} may not be written to") from error
 
 
 def _check_format(name: str, frames: int, fps: Rate | None) -> str:

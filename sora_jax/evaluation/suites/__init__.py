@@ -1,6 +1,6 @@
 """The suites of capabilities: each asks for clips of one world, and scores what comes back."""
 
-from sora_jax.evaluation.capabilities import Suite
+from sora_jax.evaluation.suite import Suite
 from sora_jax.evaluation.suites.digital import Digital
 from sora_jax.evaluation.suites.geometry import Geometry
 from sora_jax.evaluation.suites.interaction import Eating, Painting, Shattering

@@ -8,11 +8,12 @@ import numpy as np
 
 from sora_jax.data.worlds.game import Game, Play
 from sora_jax.data.worlds.game_rules import UNCLEAR, State, collected, implied, return_of
+from sora_jax.data.worlds.game_scene import STEPS_PER_SECOND
 from sora_jax.data.worlds.world import Frames, World, stream
-from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
 
-# Frames of a step, at 8 a second.
-_STEP = 2
+# Frames of a step.
+_STEP = round(FPS / STEPS_PER_SECOND)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

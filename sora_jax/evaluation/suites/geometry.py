@@ -11,7 +11,7 @@ from sora_jax.data.worlds.orbit import Orbit
 from sora_jax.data.worlds.orbit_camera import CENTRES, axes, intrinsics, positions, project
 from sora_jax.data.worlds.orbit_seeing import Orbited
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
 
 # Tracks that a factorisation needs, and frames that must show all of them.
 _TRACKS, _FRAMES = 6, 4
@@ -65,7 +65,7 @@ class Geometry:
         height, width = frames.shape[1:3]
         seen: Orbited = case.world.read(frames)
         frames_count, height_width = len(frames), {"height": height, "width": width}
-        times = np.arange(frames_count) / 8.0
+        times = np.arange(frames_count) / FPS
         truth = case.world.truth(case.scene, times, **height_width)
         expected = project(CENTRES, seen.camera, **height_width)
         where = seen.visible & np.isfinite(seen.position).all(-1)

@@ -20,7 +20,7 @@ from sora_jax.data.worlds.shatter_seeing import (
     reassembles,
 )
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class Eating:
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state: Eaten = case.world.read(frames)
         truth: Eaten = case.world.truth(
-            case.scene, np.arange(len(frames)) / 8.0, height=frames.shape[1], width=frames.shape[2]
+            case.scene, np.arange(len(frames)) / FPS, height=frames.shape[1], width=frames.shape[2]
         )
         return dataclasses.asdict(eating(state)) | {"bites": float(_last(state) == _last(truth))}
 
@@ -192,6 +192,8 @@ class Shattering:
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state: State = case.world.read(frames)
+        if not (state.pieces > 0).any():
+            return dict.fromkeys((metric.name for metric in self.metrics), float("nan"))
         breaks = breaks_at_contact(state)
         return {
             "breaks_at_contact": float("nan") if breaks is None else float(breaks),

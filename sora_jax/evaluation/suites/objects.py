@@ -11,7 +11,7 @@ from sora_jax.data.worlds.balls_flight import GRAVITY
 from sora_jax.data.worlds.seeing import Seen
 from sora_jax.data.worlds.sprites import Sprites
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.capabilities import FPS, SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
 
 # More than this part of the shorter side from a frame to the next is a jump.
 _JUMP = 0.15
@@ -65,7 +65,7 @@ class Objects:
         violated = np.flatnonzero((births > 0) | (deaths > 0) | (changes > 0) | jumps)
         steps = len(frames) - 1
         if not seen.visible.any():
-            violated = np.array([0])
+            return dict.fromkeys((metric.name for metric in self.metrics), float("nan"))
         return {
             "births": 100 * births.sum() / steps,
             "deaths": 100 * deaths.sum() / steps,
@@ -110,7 +110,7 @@ class Falling:
         height, width = frames.shape[1:3]
         residual = fall_residual(seen, fps=FPS, height=height, width=width)
         told = residual[np.isfinite(residual)]
-        flips = (seen.visible[1:] != seen.visible[:-1]).sum()
+        flips = (seen.visible[1:] != seen.visible[:-1]).sum() if seen.visible.any() else np.nan
         return {
             "fall_error": float(np.median(np.abs(told)) / GRAVITY) if len(told) else float("nan"),
             "births_and_deaths": 100 * float(flips) / (len(frames) - 1),

@@ -13,7 +13,7 @@ from sora_jax.data.worlds.occluder import State as Occluded
 from sora_jax.data.worlds.occluder_scene import RADII
 from sora_jax.data.worlds.shapes import EXTENT, KINDS
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+from sora_jax.evaluation.suite import SIZE, Case, Metric
 
 BINS = ((1, 5), (6, 8), (9, 12))
 """Frames of occlusion that are told apart."""

@@ -13,7 +13,7 @@ from sora_jax.data.worlds.seeing import Seen
 from sora_jax.data.worlds.shapes import KINDS
 from sora_jax.data.worlds.sprites import WAYS, Motion, Scene, Sprites, short_caption, slots_of
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.capabilities import SIZE, Case, Metric
+from sora_jax.evaluation.suite import SIZE, Case, Metric
 
 # Less than this part of the shorter side, from beginning to end, is standing still.
 _STILL = 0.04

@@ -1,0 +1,75 @@
+"""Clips of which one promise of their world is broken: what a measure must tell from true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from sora_jax.data.framing import resized
+from sora_jax.data.worlds.world import Frames, stream
+
+Floor = Literal["crossed", "shuffled", "frozen", "spliced", "reversed", "stretched", "bent"]
+"""crossed    the clip of another caption
+shuffled   its frames in random order
+frozen     its first frame all the time
+spliced    its first half, then the second half of another
+reversed   it backwards
+stretched  it wider and narrower again, as no thing with a size does
+bent       its rows moved to and fro, as nothing rigid does"""
+
+# What random numbers are for; part of their key, beside those of `data.worlds.source`.
+_BREAKING = 4
+
+
+def broken(clips: Sequence[Frames], kind: Floor, *, seed: int = 0) -> list[Frames]:
+    """Returns each clip broken in one way; the others are the clips that follow it."""
+    others = [*clips[1:], clips[0]]
+    make = _MAKERS[kind]
+    return [
+        make(clip, other, stream(seed, index, _BREAKING))
+        for index, (clip, other) in enumerate(zip(clips, others, strict=True))
+    ]
+
+
+def _spliced(clip: Frames, other: Frames, _: np.random.Generator) -> Frames:
+    half = len(clip) // 2
+    return np.concatenate([clip[:half], other[half:]])
+
+
+def _stretched(clip: Frames, _: Frames, rng: np.random.Generator) -> Frames:
+    """Each frame in its middle part, up to a fifth narrower than it is high or the reverse."""
+    count, height, width = clip.shape[:3]
+    wave = np.sin(np.linspace(0, 2 * np.pi, count) + rng.uniform(0, 2 * np.pi))
+    made = []
+    for frame, amount in zip(clip, wave, strict=True):
+        region = [height, width]
+        region[int(amount > 0)] = round(region[int(amount > 0)] * (1 - 0.2 * abs(amount)))
+        corner = ((height - region[0]) // 2, (width - region[1]) // 2)
+        part = (region[0], region[1])
+        made.append(resized(frame[None], height, width, corner=corner, region=part)[0])
+    return np.stack(made)
+
+
+def _bent(clip: Frames, _: Frames, rng: np.random.Generator) -> Frames:
+    """Rows of each frame moved aside by up to a twentieth of the width, in waves that travel."""
+    count, height, width = clip.shape[:3]
+    phase = rng.uniform(0, 2 * np.pi) + np.linspace(0, 4 * np.pi, count)[:, None]
+    wave = np.sin(phase + np.linspace(0, 3 * np.pi, height))
+    column = np.arange(width) + np.rint(0.05 * width * wave).astype(int)[..., None]
+    column = np.clip(column, 0, width - 1)
+    return np.take_along_axis(clip, column[..., None], axis=2)
+
+
+_MAKERS: dict[Floor, Callable[[Frames, Frames, np.random.Generator], Frames]] = {
+    "crossed": lambda clip, other, rng: other,
+    "shuffled": lambda clip, other, rng: clip[rng.permutation(len(clip))],
+    "frozen": lambda clip, other, rng: np.repeat(clip[:1], len(clip), 0),
+    "spliced": _spliced,
+    "reversed": lambda clip, other, rng: clip[::-1],
+    "stretched": _stretched,
+    "bent": _bent,
+}
+
+assert tuple(_MAKERS) == get_args(Floor)
