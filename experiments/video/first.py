@@ -59,7 +59,7 @@ experiment = (
         ),
         data=LatentClips(path="{out}/latents", tokenizer=TEXT),
         optimizer=AdamW(learning_rate=1e-3, warmup=50),
-        steps=900,
+        steps=1200,
         ema=0.99,
         mesh=ONE,
     ),
