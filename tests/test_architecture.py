@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "generation",
         "data",
     },
-    "baselines": {"arrays", "models", "diffusion"},
+    "baselines": {"arrays", "models", "diffusion", "objectives"},
     "training": {"arrays", "config", "checkpoint", "parallel"},
     "stages": EVERYTHING,
     "description": EVERYTHING,

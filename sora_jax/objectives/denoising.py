@@ -161,6 +161,7 @@ class Denoising:
         *,
         extent: Extent | None = None,
         known: Known | None = None,
+        beside: Values | None = None,
         guidance: Guidance = UNGUIDED,
     ) -> Estimator:
         """Returns the function from (x, t) to an `Estimate` that a sampler asks for.
@@ -169,6 +170,7 @@ class Denoising:
                    made in one pass over a batch of twice the size.
         extent     valid places of each row, in latents; all by default.
         known      the places that are given (start level 0); none by default.
+        beside     further channels, for an objective whose model takes them.
 
         `t` may be a scalar or a field without channels.
         """
@@ -178,10 +180,12 @@ class Denoising:
             field = jnp.asarray(t, float)
             field = field[None, None, None, None] if field.ndim == 0 else field
             field = jnp.broadcast_to(field, (x.shape[0], *field.shape[1:]))
-            x_all, t_all, extent_all, known_all = jax.tree.map(
-                lambda leaf: jnp.concatenate([leaf] * copies), (x, field, extent, known)
+            x_all, t_all, extent_all, known_all, beside_all = jax.tree.map(
+                lambda leaf: jnp.concatenate([leaf] * copies), (x, field, extent, known, beside)
             )
-            output = self._output(params, x_all, t_all, condition, extent_all, known_all)
+            output = self._output(
+                params, x_all, t_all, condition, extent_all, known_all, beside_all
+            )
             parts = self.prediction.estimate(output, x_all, t_all, self.schedule)
             if not guidance.active:
                 return parts
@@ -218,12 +222,12 @@ class Denoising:
         if batch.spans is not None:
             there = levels.from_spans[:, None, None, None, None] & levels.known[..., None]
             given = jnp.where(there, jnp.asarray(batch.spans, float), clean)
-        x = self.schedule.mix(given, noise, levels.t)
+        x, t, beside = self.shown(given, noise, levels)
         prompt = self._read(params, text)
-        output = self._output(params, x, levels.t, prompt, extent, levels.known)
-        target = self.prediction.target(clean, noise, levels.t, self.schedule)
+        output = self._output(params, x, t, prompt, extent, levels.known, beside)
+        target = self.prediction.target(clean, noise, t, self.schedule)
         error = jnp.mean((output - target) ** 2, axis=-1)
-        error *= self.weighting.weight(levels.t, prediction=self.prediction, schedule=self.schedule)
+        error *= self.weighting.weight(t, prediction=self.prediction, schedule=self.schedule)
         counts = inside(extent, clean.shape[1:4]) & ~levels.known
         places = jnp.sum(counts, axis=(1, 2, 3), keepdims=True)
         weight = jnp.asarray(batch.weight)[:, None, None, None]
@@ -238,13 +242,35 @@ class Denoising:
         prompt: Prompt,
         extent: Extent | None,
         known: Known | None,
+        beside: Values | None,
     ) -> Latent:
-        seen = self.schedule.scale_input(x, t)
+        seen = self.widened(self.schedule.scale_input(x, t), beside)
         variables = {"params": params["model"]}
         output: Any = self.model.apply(
-            variables, seen, t, prompt, extent=extent, known=known, method="denoise"
+            variables, seen, t, prompt, extent=extent, known=self.flagged(known), method="denoise"
         )
+        return self.narrowed(output)
+
+    def shown(
+        self, given: Latent, noise: Latent, levels: Levels
+    ) -> tuple[Latent, Sigma, Values | None]:
+        """Returns what the model is shown in training: noisy latents, their times, more channels.
+
+        given  the clean latents, with those of given frames in their places.
+        """
+        return self.schedule.mix(given, noise, levels.t), levels.t, None
+
+    def widened(self, x: Values, beside: Values | None) -> Values:
+        """Returns what the model takes of latents and further channels: here the latents alone."""
+        return x
+
+    def narrowed(self, output: Values) -> Values:
+        """Returns the latents in what the model gives."""
         return output
+
+    def flagged(self, known: Known | None) -> Known | None:
+        """Returns the given places that the model is told of by their flag."""
+        return known
 
     def _read(self, params: Any, text: Text) -> Prompt:
         length = jnp.asarray(text.length)
