@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sora_jax.arrays import Size
+from sora_jax.models.attention import STORED
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.conv import backend_form
@@ -87,15 +88,22 @@ def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int
     prompt = 2 * depth * number * texts * width
     # Of each layer: its input and what `dit._KEPT` names; and once, all of the layer at hand.
     kept = {"none": 10 * width + hidden, "save_attention": 3 * width, "full": width}[model.remat]
+    weights = 0 if model.remat == "full" else _stored_weights(model, batch, per_row, text)
     at_hand = number * tokens * (_LAYER_WIDTHS * width + 2 * hidden)
     working = number * tokens * max(_ATTENTION_WIDTHS * width, 3 * width + 2 * hidden)
     return Cost(
         parameters=transformer_parameters(model),
         tokens=tokens,
         flops=flops,
-        kept_bytes=depth * number * tokens * kept + at_hand + prompt + modulation,
+        kept_bytes=depth * number * (tokens * kept + weights) + at_hand + prompt + modulation,
         working_bytes=working + prompt + modulation,
     )
+
+
+def _stored_weights(model: DiT, batch: int, tokens: int, text: int) -> int:
+    """Returns how many weights a layer's attentions keep: all, or none where they are many."""
+    counts = (batch * model.heads * tokens * keys for keys in (tokens, text))
+    return sum(count for count in counts if _WIDE * count <= STORED)
 
 
 # How many arrays as wide as a token a layer of `dit.Block` keeps for its backward pass, and has at

@@ -45,7 +45,7 @@ PRODUCT = "product"
 # Bytes of float32 logits. Below the first, storing the weights costs less than computing them
 # again. A block above the second falls out of the caches of a CPU; on an accelerator a block should
 # be large enough to fill it and small beside its memory.
-_STORED = 4 * 2**20
+STORED = 4 * 2**20
 _CPU_BLOCK = 2**20
 _ACCELERATOR_BLOCK = 2**30
 
@@ -112,7 +112,7 @@ def _local(query: Any, key: Any, value: Any, bias: Any) -> Any:
         x.transpose(0, 2, 1, 3).reshape(batch * heads, -1, head_dim) for x in (scaled, key, value)
     )
     bias = None if bias is None else jnp.repeat(bias, heads, axis=0)
-    if _logits_bytes(query, key) <= _STORED:
+    if _logits_bytes(query, key) <= STORED:
         out = jax.vmap(_stored)(query, key, value, bias)
     else:
         out = _blocked(query, key, value, bias)

@@ -22,7 +22,7 @@ from sora_jax.evaluation.statistics import Mean
 from sora_jax.evaluation.suite import Metric, cases
 from sora_jax.evaluation.suites import SUITES
 
-SAMPLES = 24
+SAMPLES = 40
 
 
 @functools.cache
