@@ -4,6 +4,8 @@ Latents are normalised for each channel to mean 0 and deviation 1 over the train
 diffusion needs (arXiv 2112.10752, section D.1, with one scale; per channel as Wan 2.1 has it). So
 the clips are gone through twice: once to measure, once to encode. What is measured is stored with
 the weights, and the autoencoder with the latents: whatever is trained on them can be decoded.
+
+Captions are kept as texts, and no features of them: the text encoders are trained with the model.
 """
 
 from __future__ import annotations
