@@ -21,7 +21,7 @@ LAYOUTS = {"stored": (2**20, 2**20), "whole": (0, 2**20), "heads": (0, 600), "qu
 @pytest.fixture(params=list(LAYOUTS))
 def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     stored, block = LAYOUTS[request.param]
-    monkeypatch.setattr(module, "_STORED", stored)
+    monkeypatch.setattr(module, "STORED", stored)
     monkeypatch.setattr(module, "_CPU_BLOCK", block)
     return request.param
 
