@@ -13,6 +13,7 @@ holds, changes neither values nor gradients of the valid part.
 
 from __future__ import annotations
 
+import abc
 import functools
 from typing import Any, Literal, NamedTuple
 
@@ -57,7 +58,7 @@ class Posterior(NamedTuple):
         return 0.5 * (self.mean**2 + variance - 1.0 - self.log_variance)
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(nn.Module, abc.ABC):
     """The frame of an autoencoder; a subclass has the `factor`, and codes whole latent places.
 
     Parameters are float32 whatever `dtype` it computes in; `form` is that of the convolutions, None
@@ -70,10 +71,11 @@ class Autoencoder(nn.Module):
     form: Form | None = None
 
     @property
+    @abc.abstractmethod
     def factor(self) -> Size:
-        """Frames, height and width that one latent place stands for."""
-        raise NotImplementedError
+        """Frames, height and width that one latent place stands for; it is as high as wide."""
 
+    @abc.abstractmethod
     def coded(
         self,
         video: Video,
@@ -85,13 +87,12 @@ class Autoencoder(nn.Module):
 
         `past` is None at the beginning of a clip; what is returned is that of the next frames.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def decoded(
         self, latent: Latent, past: dict[str, Any] | None, extent: Extent | None
     ) -> tuple[Video, dict[str, Any], Extent | None]:
         """Returns float32 pixels of latents, the past of the next, and the extent in pixels."""
-        raise NotImplementedError
 
     def measured(self) -> None:
         """Makes the parameters for `normalise`; to be called in `setup`."""
@@ -108,7 +109,8 @@ class Autoencoder(nn.Module):
         return self.reconstruct(posterior.mean, Size(*video.shape[1:4]), extent), posterior
 
     def latent_size(self, size: Size) -> Size:
-        """Returns the latent grid of a clip: 1 + ceil((frames - 1) / 4), the rest ceil(. / 8)."""
+        """Returns the latent grid of a clip: of `factor` (f, s, s) and a clip of (n, h, w) pixels,
+        1 + ceil((n - 1) / f), ceil(h / s), ceil(w / s)."""
         rows, columns = (-(-pixels // self.factor.height) for pixels in size[1:])
         return Size(min(size.frames, self._latent_frames(size.frames)), rows, columns)
 

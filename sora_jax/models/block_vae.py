@@ -85,13 +85,19 @@ class BlockVAE(Autoencoder):
     width    numbers that stand for a latent place within encoder and decoder.
     hidden   channels of their convolutions.
     blocks   of each of the two.
-    block    frames, height and width in pixels of a latent place.
+    block    frames, height and width in pixels of a latent place. Raises ValueError for one that
+             is not as high as wide.
     """
 
     width: int = 256
     hidden: int = 64
     blocks: int = 2
     block: Size = Size(4, 8, 8)
+
+    def __post_init__(self) -> None:
+        if self.block.height != self.block.width:
+            raise ValueError(f"block is {self.block}; a latent place must be as high as wide")
+        super().__post_init__()
 
     def setup(self) -> None:
         def coder(features: int) -> BlockCoder:

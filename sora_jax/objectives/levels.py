@@ -7,10 +7,10 @@
     a tenth               a time for each frame, independent or rising: SDEdit by frame, long videos
                           (diffusion forcing, arXiv 2407.01392; rising, arXiv 2504.13074)
 
-That half of the samples have given frames is what Open-Sora needed (its second report). Given
-frames are now and then a little noisy, ln t ~ N(-3.25, 0.5), lest the model lean on details
-that an autoencoder or an earlier hop made up (Wan 2.2 and CogVideoX have -3.5 and -3). Of rectified
-flow: of other schedules such a time would be other noise, and `Denoising` refuses it.
+That half of the samples must be more than text to video is what Open-Sora found (its second
+report). Given frames are now and then a little noisy, ln t ~ N(-3.25, 0.5), lest the model lean on
+details that an autoencoder or an earlier hop made up (Wan 2.2 and CogVideoX have -3.5 and -3). Of
+rectified flow: of other schedules such a time would be other noise, and `Denoising` refuses it.
 """
 
 from __future__ import annotations

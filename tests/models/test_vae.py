@@ -315,6 +315,11 @@ def test_flags_and_levels_must_match() -> None:
         VAE(multipliers=(1, 2, 4), temporal=(True,))
 
 
+def test_a_block_is_as_high_as_wide() -> None:
+    with pytest.raises(ValueError, match="4x8x16; a latent place must be as high as wide"):
+        BlockVAE(block=Size(4, 8, 16))
+
+
 def test_a_block_vae_begins_as_a_code_of_its_own() -> None:
     model = LIGHT.clone(latent_channels=24)
     video = jnp.asarray(VIDEO)

@@ -1,153 +1,21 @@
-"""Parameters, operations and bytes of the models by formula, for any size, without running them.
-
-A multiply-accumulate is two operations (FLOPs). Matrix products, convolutions (their taps beyond
-the border left out) and attention count; elementwise work, a few percent, does not. A training step
-is three forward passes, as in arXiv 2204.02311: what is computed again to save memory is no work
-done. XLA's own count takes the body of a scan once, and so is of no use for the whole.
-
-Bytes of activations are estimates, to tell what fits from what does not.
-"""
+"""The cost of the autoencoders, layer by layer."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from sora_jax.arrays import Size
-from sora_jax.models.attention import STORED
+from sora_jax.models.accounting.cost import Cost, bytes_of, linear
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.conv import backend_form
-from sora_jax.models.dit import DiT
-from sora_jax.models.embeddings import SINUSOIDS
-from sora_jax.models.patches import token_grid
-from sora_jax.models.text import PAD, ByteEncoder, LabelEncoder
 from sora_jax.models.vae import VAE
 
-_WIDE = 4
-"""Bytes of a float32."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a model costs for a batch.
-
-    tokens          of the whole batch, padding included; places of the latent grid, of a VAE
-    flops           of a forward pass
-    kept_bytes      of activations, that a backward pass needs
-    working_bytes   of activations at the peak of a forward pass without gradient
-    """
-
-    parameters: int
-    tokens: int
-    flops: int
-    kept_bytes: int
-    working_bytes: int
-
-    @property
-    def training_flops(self) -> int:
-        """Operations of a training step."""
-        return 3 * self.flops
-
-    @property
-    def parameter_bytes(self) -> int:
-        """Of float32 parameters."""
-        return _WIDE * self.parameters
-
-    @property
-    def state_bytes(self) -> int:
-        """Of parameters, their gradient, AdamW's two moments and the moving average."""
-        return 5 * self.parameter_bytes
-
-    @property
-    def training_bytes(self) -> int:
-        """At the peak of a training step, where a layer has its values and their gradients."""
-        return self.state_bytes + self.kept_bytes + 2 * self.working_bytes
-
-
-def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int = 1) -> Cost:
-    """Returns the cost for `size` latents and `text` text positions a row.
-
-    `times` is the number of diffusion times a row: 1, or one for each frame or token.
-    """
-    width, depth, hidden = model.width, model.depth, model.mlp
-    values = math.prod(model.patch) * model.latent_channels
-    tokens, texts = batch * math.prod(token_grid(size, model.patch)), batch * text
-    per_row = tokens // batch if batch else 0
-    products = tokens * (6 * width**2 + 2 * width * hidden) + 2 * texts * width**2
-    layer = 2 * products + 4 * tokens * width * (per_row + text)
-    flops = depth * layer + 2 * (
-        2 * tokens * values * width
-        + batch * times * (SINUSOIDS * width + 7 * width**2)
-        + texts * (model.text_width * width + width**2)
-    )
-    number = _bytes(model.dtype)
-    modulation = 6 * _WIDE * batch * times * width
-    prompt = 2 * depth * number * texts * width
-    # Of each layer: its input and what `dit._KEPT` names; and once, all of the layer at hand.
-    kept = {"none": 10 * width + hidden, "save_attention": 3 * width, "full": width}[model.remat]
-    weights = 0 if model.remat == "full" else _stored_weights(model, batch, per_row, text)
-    at_hand = number * tokens * (_LAYER_WIDTHS * width + 2 * hidden)
-    working = number * tokens * max(_ATTENTION_WIDTHS * width, 3 * width + 2 * hidden)
-    return Cost(
-        parameters=transformer_parameters(model),
-        tokens=tokens,
-        flops=flops,
-        kept_bytes=depth * number * (tokens * kept + weights) + at_hand + prompt + modulation,
-        working_bytes=working + prompt + modulation,
-    )
-
-
-def _stored_weights(model: DiT, batch: int, tokens: int, text: int) -> int:
-    """Returns how many weights a layer's attentions keep: all, or none where they are many."""
-    counts = (batch * model.heads * tokens * keys for keys in (tokens, text))
-    return sum(count for count in counts if _WIDE * count <= STORED)
-
-
-# How many arrays as wide as a token a layer of `dit.Block` keeps for its backward pass, and has at
-# once around attention; and how many a norm, SiLU and convolution of `vae.ResidualBlock` keep for
-# each array they are given. Counted in what XLA makes of them.
-_LAYER_WIDTHS = 20
-_ATTENTION_WIDTHS = 9
+# How many arrays a norm, SiLU and convolution of `coders.ResidualBlock` keep for each that they are
+# given. Counted in what XLA makes of them.
 _KEPT_COPIES = 6
-
-
-def transformer_parameters(model: DiT) -> int:
-    """Returns the number of parameters, the embedding of `known` included."""
-    width, hidden = model.width, model.mlp
-    values = math.prod(model.patch) * model.latent_channels
-    attention = 4 * _linear(width, width) + 2 * width
-    layer = 2 * attention + _linear(width, hidden) + _linear(hidden, width) + 2 * width + 6 * width
-    time = _linear(SINUSOIDS, width) + _linear(width, width) + _linear(width, 6 * width)
-    text = _linear(model.text_width, width) + _linear(width, width)
-    ends = _linear(values, width) + _linear(width, values) + 2 * width
-    return model.depth * layer + time + text + ends + width
-
-
-def text_encoder(model: ByteEncoder | LabelEncoder, *, text: int, batch: int = 1) -> Cost:
-    """Returns the cost for `text` tokens a row."""
-    tokens, width = batch * text, model.width
-    if isinstance(model, LabelEncoder):
-        row = _WIDE * tokens * width
-        parameters = (model.classes + 1) * width
-        return Cost(
-            parameters=parameters, tokens=tokens, flops=0, kept_bytes=row, working_bytes=row
-        )
-    window = _linear(2 * model.stride * width, width) if model.stride > 1 else 0
-    text = -(-text // model.stride)
-    tokens = batch * text
-    layer = 4 * _linear(width, width) + _linear(width, 4 * width) + _linear(4 * width, width)
-    number = _bytes(model.dtype) * tokens * width
-    return Cost(
-        parameters=model.depth * (layer + 4 * width) + (PAD + 2) * width + window,
-        tokens=tokens,
-        flops=2 * tokens * window
-        + model.depth * (24 * tokens * width**2 + 4 * tokens * text * width),
-        kept_bytes=model.depth * number * (_LAYER_WIDTHS + 8),
-        working_bytes=number * (3 + 8),
-    )
 
 
 def autoencoder(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
@@ -170,28 +38,6 @@ def encoding(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
 def decoding(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
     """Returns the cost of decoding to clips of `size` pixels, of the decoder alone."""
     return _of_layers(model, _layers(model, size)[1], size, batch)
-
-
-def sampling_bytes(
-    model: DiT,
-    vae: Autoencoder,
-    size: Size,
-    *,
-    text: int,
-    latents_at_once: int,
-    batch: int = 1,
-    estimates: int = 1,
-) -> int:
-    """Returns the bytes at the peak of sampling `batch` clips of `size` pixels together.
-
-    The parameters of both, and the greater of a step (which makes two `estimates` of each clip with
-    guidance) and the decoder, which takes `latents_at_once` latent frames.
-    """
-    step = transformer(model, vae.latent_size(size), text=text, batch=batch * estimates)
-    frames = min(size.frames, vae.pixel_size(Size(latents_at_once + 1, 1, 1)).frames)
-    last = decoding(vae, size._replace(frames=frames), batch=batch)
-    parameters = step.parameter_bytes + autoencoder(vae, size).parameter_bytes
-    return parameters + max(step.working_bytes, last.working_bytes)
 
 
 class _Layer(NamedTuple):
@@ -219,7 +65,7 @@ def _layers(model: Autoencoder, size: Size) -> tuple[list[_Layer], list[_Layer]]
 
 
 def _of_layers(model: Autoencoder, layers: list[_Layer], size: Size, batch: int) -> Cost:
-    number = batch * _bytes(model.dtype)
+    number = batch * bytes_of(model.dtype)
     # Stacked convolutions copy their input three times over, and a block has its input besides.
     copies = 4 if (model.form or backend_form()) == "stacked" else 3
     return Cost(
@@ -279,7 +125,7 @@ def _middle(model: VAE, before: int, width: int, grid: Size) -> Iterator[_Layer]
     yield from _block(model, before, width, grid)
     places, area = math.prod(grid), grid.height * grid.width
     attention = 4 * places * area * width
-    products = _linear(width, 3 * width) + _linear(width, width)
+    products = linear(width, 3 * width) + linear(width, width)
     numbers = places * 4 * width
     flops = 8 * places * width**2 + attention
     yield _Layer(products + width, flops, numbers, places * width, 2 * numbers)
@@ -314,7 +160,7 @@ def _taps(grid: Size) -> int:
 def _layer(taps: int, width: int, out: int, met: int, grid: Size, seen: Size) -> _Layer:
     """A convolution of `taps`, `met` times in all, from the grid `seen` to `grid`."""
     read, made = math.prod(seen) * width, math.prod(grid) * out
-    return _Layer(_linear(taps * width, out), 2 * met * width * out, read, made, read)
+    return _Layer(linear(taps * width, out), 2 * met * width * out, read, made, read)
 
 
 def _pointwise(width: int, out: int, grid: Size) -> _Layer:
@@ -326,20 +172,20 @@ def _block_coder(model: BlockVAE, before: int, after: int, size: Size) -> Iterat
     grid, width, hidden = model.latent_size(size), model.width, model.hidden
     keeps = model.remat == "none"
 
-    def linear(inner: int, out: int, *, norm: bool = False) -> _Layer:
+    def product(inner: int, out: int, *, norm: bool = False) -> _Layer:
         layer = _pointwise(inner, out, grid)
         kept = layer.read * (_KEPT_COPIES if norm else 2) if keeps else 0
         return layer._replace(parameters=layer.parameters + (inner if norm else 0), kept=kept)
 
-    yield linear(before, width)
+    yield product(before, width)
     for _ in range(model.blocks):
-        yield linear(width, hidden, norm=True)
+        yield product(width, hidden, norm=True)
         yield _conv(hidden, hidden, grid)
-        yield linear(hidden, width)
-        yield linear(width, 2 * width, norm=True)
-        yield linear(2 * width, width)
-    yield linear(width, 2 * width, norm=True)
-    yield linear(2 * width, after)
+        yield product(hidden, width)
+        yield product(width, 2 * width, norm=True)
+        yield product(2 * width, width)
+    yield product(width, 2 * width, norm=True)
+    yield product(2 * width, after)
 
 
 def _transform(model: BlockVAE, grid: Size) -> _Layer:
@@ -347,12 +193,3 @@ def _transform(model: BlockVAE, grid: Size) -> _Layer:
     products, places = 3 * math.prod(model.factor) * model.latent_channels, math.prod(grid)
     pixels, latents = 3 * places * math.prod(model.factor), places * model.latent_channels
     return _Layer(products, 2 * products * places, latents, 2 * pixels, latents)
-
-
-def _linear(width: int, out: int) -> int:
-    """Parameters of a linear layer."""
-    return width * out + out
-
-
-def _bytes(dtype: str) -> int:
-    return {"float32": 4, "bfloat16": 2}[dtype]

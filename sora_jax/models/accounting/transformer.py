@@ -1,0 +1,94 @@
+"""The cost of the diffusion transformer and of the text encoders."""
+
+from __future__ import annotations
+
+import math
+
+from sora_jax.arrays import Size
+from sora_jax.models.accounting.cost import WIDE, Cost, bytes_of, linear
+from sora_jax.models.attention import STORED
+from sora_jax.models.dit import DiT
+from sora_jax.models.embeddings import SINUSOIDS
+from sora_jax.models.patches import token_grid
+from sora_jax.models.text import PAD, ByteEncoder, LabelEncoder
+
+
+def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int = 1) -> Cost:
+    """Returns the cost for `size` latents and `text` text positions a row.
+
+    `times` is the number of diffusion times a row: 1, or one for each frame or token.
+    """
+    width, depth, hidden = model.width, model.depth, model.mlp
+    values = math.prod(model.patch) * model.latent_channels
+    tokens, texts = batch * math.prod(token_grid(size, model.patch)), batch * text
+    per_row = tokens // batch if batch else 0
+    products = tokens * (6 * width**2 + 2 * width * hidden) + 2 * texts * width**2
+    layer = 2 * products + 4 * tokens * width * (per_row + text)
+    flops = depth * layer + 2 * (
+        2 * tokens * values * width
+        + batch * times * (SINUSOIDS * width + 7 * width**2)
+        + texts * (model.text_width * width + width**2)
+    )
+    number = bytes_of(model.dtype)
+    modulation = 6 * WIDE * batch * times * width
+    prompt = 2 * depth * number * texts * width
+    # Of each layer: its input and what `dit._KEPT` names; and once, all of the layer at hand.
+    kept = {"none": 10 * width + hidden, "save_attention": 3 * width, "full": width}[model.remat]
+    weights = 0 if model.remat == "full" else _stored_weights(model, batch, per_row, text)
+    at_hand = number * tokens * (_LAYER_WIDTHS * width + 2 * hidden)
+    working = number * tokens * max(_ATTENTION_WIDTHS * width, 3 * width + 2 * hidden)
+    return Cost(
+        parameters=transformer_parameters(model),
+        tokens=tokens,
+        flops=flops,
+        kept_bytes=depth * number * (tokens * kept + weights) + at_hand + prompt + modulation,
+        working_bytes=working + prompt + modulation,
+    )
+
+
+def _stored_weights(model: DiT, batch: int, tokens: int, text: int) -> int:
+    """Returns how many weights a layer's attentions keep: all, or none where they are many."""
+    counts = (batch * model.heads * tokens * keys for keys in (tokens, text))
+    return sum(count for count in counts if WIDE * count <= STORED)
+
+
+# How many arrays as wide as a token a layer of `dit.Block` keeps for its backward pass, and has at
+# once around attention. Counted in what XLA makes of them.
+_LAYER_WIDTHS = 20
+_ATTENTION_WIDTHS = 9
+
+
+def transformer_parameters(model: DiT) -> int:
+    """Returns the number of parameters, the embedding of `known` included."""
+    width, hidden = model.width, model.mlp
+    values = math.prod(model.patch) * model.latent_channels
+    attention = 4 * linear(width, width) + 2 * width
+    layer = 2 * attention + linear(width, hidden) + linear(hidden, width) + 2 * width + 6 * width
+    time = linear(SINUSOIDS, width) + linear(width, width) + linear(width, 6 * width)
+    text = linear(model.text_width, width) + linear(width, width)
+    ends = linear(values, width) + linear(width, values) + 2 * width
+    return model.depth * layer + time + text + ends + width
+
+
+def text_encoder(model: ByteEncoder | LabelEncoder, *, text: int, batch: int = 1) -> Cost:
+    """Returns the cost for `text` tokens a row."""
+    tokens, width = batch * text, model.width
+    if isinstance(model, LabelEncoder):
+        row = WIDE * tokens * width
+        parameters = (model.classes + 1) * width
+        return Cost(
+            parameters=parameters, tokens=tokens, flops=0, kept_bytes=row, working_bytes=row
+        )
+    window = linear(2 * model.stride * width, width) if model.stride > 1 else 0
+    text = -(-text // model.stride)
+    tokens = batch * text
+    layer = 4 * linear(width, width) + linear(width, 4 * width) + linear(4 * width, width)
+    number = bytes_of(model.dtype) * tokens * width
+    return Cost(
+        parameters=model.depth * (layer + 4 * width) + (PAD + 2) * width + window,
+        tokens=tokens,
+        flops=2 * tokens * window
+        + model.depth * (24 * tokens * width**2 + 4 * tokens * text * width),
+        kept_bytes=model.depth * number * (_LAYER_WIDTHS + 8),
+        working_bytes=number * (3 + 8),
+    )
