@@ -81,6 +81,16 @@ class Suite(Protocol):
         ...
 
 
+class Described:
+    """A suite that tells a model all that there is to a scene."""
+
+    world: Any
+
+    def caption(self, scene: Any, rng: np.random.Generator) -> str:
+        """The descriptive caption."""
+        return self.world.captions(scene, rng)[1].text
+
+
 def cases(suite: Suite, count: int, *, size: Size | None = None, seed: int = 0) -> list[Case]:
     """Returns `count` cases, none of which any training data holds by the same random numbers."""
     size = size or suite.size

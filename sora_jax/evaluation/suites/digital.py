@@ -10,14 +10,14 @@ from sora_jax.data.worlds.game import Game, Play
 from sora_jax.data.worlds.game_rules import UNCLEAR, State, collected, implied, return_of
 from sora_jax.data.worlds.game_scene import STEPS_PER_SECOND
 from sora_jax.data.worlds.world import Frames, World, stream
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric
 
 # Frames of a step.
 _STEP = round(FPS / STEPS_PER_SECOND)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Digital:
+class Digital(Described):
     """Coinquest, played by one who heads for the coins."""
 
     name = "digital"
@@ -55,9 +55,6 @@ class Digital:
                 about="coins that the implied actions collect in the real rules, less random play",
             ),
         )
-
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         play: Play = case.world.read(frames)

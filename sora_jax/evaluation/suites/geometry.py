@@ -11,14 +11,14 @@ from sora_jax.data.worlds.orbit import Orbit
 from sora_jax.data.worlds.orbit_camera import CENTRES, axes, intrinsics, positions, project
 from sora_jax.data.worlds.orbit_seeing import Orbited
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric
 
 # Tracks that a factorisation needs, and frames that must show all of them.
 _TRACKS, _FRAMES = 6, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Geometry:
+class Geometry(Described):
     """A box with twenty markers, seen by a camera on the move."""
 
     name = "geometry"
@@ -57,9 +57,6 @@ class Geometry:
                 yes_no=True,
             ),
         )
-
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         height, width = frames.shape[1:3]

@@ -20,11 +20,11 @@ from sora_jax.data.worlds.shatter_seeing import (
     reassembles,
 )
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Painting:
+class Painting(Described):
     """A brush whose strokes stay."""
 
     name = "painting"
@@ -63,9 +63,6 @@ class Painting:
             ),
         )
 
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
-
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         found = dataclasses.asdict(interaction(case.world.read(frames)))
         # A brush that never leaves has made nothing.
@@ -75,7 +72,7 @@ class Painting:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Eating:
+class Eating(Described):
     """A mouth that takes bites out of food."""
 
     name = "eating"
@@ -121,9 +118,6 @@ class Eating:
             ),
         )
 
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
-
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state: Eaten = case.world.read(frames)
         truth: Eaten = case.world.truth(
@@ -138,7 +132,7 @@ def _last(state: Eaten) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shattering:
+class Shattering(Described):
     """Glass that breaks when it hits the floor, and rubber that does not."""
 
     name = "shattering"
@@ -179,9 +173,6 @@ class Shattering:
                 yes_no=True,
             ),
         )
-
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state: State = case.world.read(frames)

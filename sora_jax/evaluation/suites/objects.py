@@ -11,14 +11,14 @@ from sora_jax.data.worlds.balls_flight import GRAVITY
 from sora_jax.data.worlds.seeing import Seen
 from sora_jax.data.worlds.sprites import Sprites
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Metric
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric
 
 # More than this part of the shorter side from a frame to the next is a jump.
 _JUMP = 0.15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Objects:
+class Objects(Described):
     """Up to three shapes that never leave the picture nor hide one another."""
 
     name = "objects"
@@ -45,9 +45,6 @@ class Objects:
             ),
         )
 
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
-
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         seen: Seen = case.world.read(frames)
         births = (seen.visible[1:] & ~seen.visible[:-1]).sum(1)
@@ -68,7 +65,7 @@ class Objects:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Falling:
+class Falling(Described):
     """Balls under gravity: between contacts they fall as they must."""
 
     name = "falling"
@@ -94,9 +91,6 @@ class Falling:
                 about="balls that appear or vanish, 100 frames",
             ),
         )
-
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         seen: Seen = case.world.read(frames)

@@ -13,14 +13,14 @@ from sora_jax.data.worlds.occluder import State as Occluded
 from sora_jax.data.worlds.occluder_scene import RADII
 from sora_jax.data.worlds.shapes import EXTENT, KINDS
 from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.suite import SIZE, Case, Metric
+from sora_jax.evaluation.suite import SIZE, Case, Described, Metric
 
 BINS = ((1, 5), (6, 8), (9, 12))
 """Frames of occlusion that are told apart."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Permanence:
+class Permanence(Described):
     """Shapes that pass behind a bar, judged by what they were before."""
 
     name = "permanence"
@@ -62,9 +62,6 @@ class Permanence:
                 about="where it comes out against where it should be, in shorter sides",
             ),
         )
-
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state: Occluded = case.world.read(frames)
@@ -116,7 +113,7 @@ def _commonest(kinds: np.ndarray) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shots:
+class Shots(Described):
     """One character in several shots with hard cuts."""
 
     name = "shots"
@@ -149,9 +146,6 @@ class Shots:
                 yes_no=True,
             ),
         )
-
-    def caption(self, scene: object, rng: np.random.Generator) -> str:
-        return self.world.captions(scene, rng)[1].text
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state = case.world.read(frames)
