@@ -2,9 +2,10 @@
 
     python experiments/worlds/exactness.py --scenes 10000
 
-Each world at three sizes, clips of five frames. Of every state all fields but positions and areas
-must be as in the truth wherever that promises them, and positions within half a pixel; the pose of
-the camera within 3 degrees and 2 hundredths of its distance. Prints a table in Markdown.
+Each world at three sizes, clips of five frames. Of every state all fields that are told apart
+(kinds, colours, what is visible ...) must be as in the truth wherever that promises them, positions
+within half a pixel, and the pose of the camera within 3 degrees and 2 hundredths of its distance.
+Areas and masks are not judged here, but in each world's tests. Prints a table in Markdown.
 """
 
 from __future__ import annotations

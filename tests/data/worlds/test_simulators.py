@@ -37,7 +37,7 @@ def _opened(source: Any, sets: dict[str, OpenedSimulator]) -> OpenedSimulator:
     """Four small clips, once for all tests; skips where the package is missing or cannot draw."""
     name = source.name
     if name not in sets:
-        pytest.importorskip(name) if name != "miniworld" else _headless()
+        pytest.importorskip(name, reason=f"needs {name}") if name != "miniworld" else _headless()
         try:
             sets[name] = dataclasses.replace(source, clips=4, size=SIZE).open()
         except Exception as error:
@@ -48,7 +48,7 @@ def _opened(source: Any, sets: dict[str, OpenedSimulator]) -> OpenedSimulator:
 
 
 def _headless() -> None:
-    pytest.importorskip("pyglet").options["headless"] = True
+    pytest.importorskip("pyglet", reason="needs miniworld").options["headless"] = True
     try:
         importlib.import_module("miniworld.envs")
     except Exception as error:
