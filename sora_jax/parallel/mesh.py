@@ -64,7 +64,7 @@ class Mesh:
         A dimension that its mesh axes do not divide stays whole: small tables cost little, and
         refusing them would forbid meshes that suit everything else.
         """
-        specs = spmd.logical_to_mesh(nn.get_partition_spec(boxed), self.rules.pairs())
+        specs = spmd.logical_to_mesh(nn.get_partition_spec(_filled(boxed)), self.rules.pairs())
         arrays = unboxed(boxed)
         return jax.tree.map(
             lambda array, spec: NamedSharding(mesh, _divisible(array.shape, spec, mesh)),
@@ -96,6 +96,16 @@ def unboxed(tree: Any) -> Any:
     return jax.tree.map(
         lambda leaf: leaf.value if isinstance(leaf, nn.LogicallyPartitioned) else leaf,
         tree,
+        is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned),
+    )
+
+
+def _filled(boxed: Any) -> Any:
+    """Returns `boxed` with nothing in place of boxes around nothing, as optax leaves them where
+    moments of a kind are those of some parameters only."""
+    return jax.tree.map(
+        lambda leaf: leaf if jax.tree.leaves(leaf) else leaf.value,
+        boxed,
         is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned),
     )
 

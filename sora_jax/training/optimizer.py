@@ -7,6 +7,10 @@ from typing import Any
 
 import jax
 import optax
+import optax.contrib
+
+_RMS = 0.2
+"""Root mean square of AdamW's updates, which Muon's are scaled to."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,10 @@ class AdamW:
     """Applied to kernels and embeddings only; never to biases, norms and tables."""
     clip: float = 1.0
     """Largest global norm of a gradient."""
+    muon: float | None = None
+    """Update the kernels of stacked layers by Muon instead (arXiv 2502.16982), their momentum made
+    orthogonal, at so many times the learning rate. At 1 updates are as large as AdamW's usually
+    are; orthogonal ones may be several times as large."""
     apart: dict[str, float] = dataclasses.field(default_factory=dict)
     """Groups of parameters clipped on their own, with a factor on their learning rate: players of
     a game whose gradients must not scale one another, such as {"discriminator": 1.0}."""
@@ -67,17 +75,26 @@ class AdamW:
         rate = self.rate(steps)
 
         def one(factor: float) -> optax.GradientTransformation:
-            return optax.chain(
-                optax.clip_by_global_norm(self.clip),
-                optax.adamw(
-                    lambda count: factor * rate(count),
-                    b1=self.beta1,
-                    b2=self.beta2,
-                    eps=self.epsilon,
-                    weight_decay=self.weight_decay,
-                    mask=decayed,
-                ),
+            own = lambda count: factor * rate(count)  # noqa: E731
+            adamw = optax.adamw(
+                own,
+                b1=self.beta1,
+                b2=self.beta2,
+                eps=self.epsilon,
+                weight_decay=self.weight_decay,
+                mask=decayed,
             )
+            if self.muon is None:
+                return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
+            times = self.muon
+            muon = optax.contrib.muon(
+                lambda count: times * own(count),
+                weight_decay=self.weight_decay / times,
+                consistent_rms=_RMS,
+                muon_weight_dimension_numbers=_matrices,
+            )
+            rules = optax.partition({"adamw": adamw, "muon": muon}, stacked_kernels)
+            return optax.chain(optax.clip_by_global_norm(self.clip), rules)
 
         if not self.apart:
             return one(1.0)
@@ -95,11 +112,30 @@ class AdamW:
         }
 
 
+def stacked_kernels(params: Any) -> Any:
+    """Returns each parameter's rule: "muon" for the kernels of stacked layers, else "adamw"."""
+
+    def rule(path: tuple[Any, ...], _: Any) -> str:
+        names = _names(path)
+        return "muon" if "layers" in names and "kernel" in names else "adamw"
+
+    return jax.tree_util.tree_map_with_path(rule, params)
+
+
+def _matrices(params: Any) -> Any:
+    """All of what Muon sees are kernels [layers, in, out]."""
+    matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    return jax.tree.map(lambda _: matrix, params)
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    return [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
+
+
 def decayed(params: Any) -> Any:
     """Returns which parameters weight decay applies to: those named kernel or embedding."""
 
     def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
-        names = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
-        return any(name in ("kernel", "embedding") for name in names)
+        return not {"kernel", "embedding"}.isdisjoint(_names(path))
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)

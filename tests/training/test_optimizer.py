@@ -1,0 +1,56 @@
+"""Promises of the optimisers."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sora_jax.models.dit import DiT
+from sora_jax.parallel.mesh import Mesh, unboxed
+from sora_jax.training.optimizer import AdamW, Constant
+
+
+def test_muon_makes_the_updates_of_stacked_kernels_orthogonal_and_leaves_the_rest_to_adamw() -> (
+    None
+):
+    params = {
+        "layers": {"mlp": {"kernel": jnp.ones((3, 4, 8)), "bias": jnp.zeros((3, 8))}},
+        "head": {"kernel": jnp.ones((8, 2))},
+    }
+    keys = jax.random.split(jax.random.key(0), 3)
+    leaves, tree = jax.tree.flatten(params)
+    gradient = tree.unflatten(
+        [jax.random.normal(key, x.shape) for key, x in zip(keys, leaves, strict=True)]
+    )
+    settings = {"learning_rate": 1e-2, "warmup": 0, "schedule": Constant(), "weight_decay": 0.0}
+    updates = {}
+    for muon in (None, 2.0):
+        optimizer = AdamW(muon=muon, **settings).build(10)
+        updates[muon], _ = optimizer.update(gradient, optimizer.init(params), params)
+    np.testing.assert_array_equal(
+        updates[2.0]["layers"]["mlp"]["bias"], updates[None]["layers"]["mlp"]["bias"]
+    )
+    np.testing.assert_array_equal(updates[2.0]["head"]["kernel"], updates[None]["head"]["kernel"])
+    kernel = updates[2.0]["layers"]["mlp"]["kernel"]
+    for layer, raw in zip(kernel, gradient["layers"]["mlp"]["kernel"], strict=True):
+        own, given = np.linalg.svd(layer)[1], np.linalg.svd(raw)[1]
+        # Of nearly equal singular values, which those of the gradient are not.
+        assert own.max() / own.min() < 2 < given.max() / given.min()
+        assert np.sum(layer * raw) < 0
+    assert 0.2e-2 < np.sqrt(np.mean(kernel**2)) < 0.6e-2  # two fifths of the rate
+
+
+def test_moments_of_some_parameters_are_laid_out_like_them() -> None:
+    model = DiT(width=16, depth=2, heads=2, mlp=32, latent_channels=4, text_width=8)
+    latent, text = jnp.zeros((1, 1, 2, 2, 4)), jnp.zeros((1, 2, 8))
+
+    def make():
+        length = jnp.ones(1, int)
+        params = model.init(jax.random.key(0), latent, jnp.ones((1, 1, 1, 1)), text, length)
+        return AdamW(muon=1.0).build(10).init(params["params"])
+
+    boxed = jax.eval_shape(make)
+    mesh = Mesh(devices=1)
+    places = mesh.shardings(boxed, mesh.build())
+    assert jax.tree.structure(places) == jax.tree.structure(unboxed(boxed))
