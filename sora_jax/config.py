@@ -13,7 +13,7 @@ import importlib
 import math
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,14 @@ def _class(path: Any, where: str) -> Any:
 
 
 def differences(old: Any, new: Any, *, where: str = "") -> list[str]:
-    """Lists where two JSON forms differ, one line a field: `data.seed: 0 became 1`."""
+    """Lists where two JSON forms differ, one line a field: `data.seed: 0 became 1`.
+
+    A field that the old form does not have, as it is from before there was such a field, has its
+    default.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
+        if old.get("class") == new.get("class"):
+            old = _defaults(new.keys() - old.keys(), new.get("class")) | old
         keys = list(dict.fromkeys([*old, *new]))
         pairs = [(f"{where}.{k}".lstrip("."), old.get(k), new.get(k)) for k in keys]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -166,6 +172,21 @@ def differences(old: Any, new: Any, *, where: str = "") -> list[str]:
     else:
         return [] if old == new else [f"{where}: {_short(old)} became {_short(new)}"]
     return [line for name, a, b in pairs for line in differences(a, b, where=name)]
+
+
+def _defaults(names: Iterable[str], path: Any) -> dict[str, Any]:
+    """The JSON forms of the defaults of some fields of a class; none for what is no class."""
+    try:
+        fields = {field.name: field for field in dataclasses.fields(_class(path, "experiment"))}
+    except (ConfigError, TypeError):
+        return {}
+    found = {}
+    for field in (fields[name] for name in names if name in fields):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = to_json(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = to_json(field.default_factory())
+    return found
 
 
 def _short(value: Any) -> str:

@@ -110,6 +110,13 @@ def test_differences_name_fields():
     assert any(line.startswith("schedule.class: ") for line in lines)
 
 
+def test_a_field_from_before_its_time_has_its_default():
+    old = {k: v for k, v in config.to_json(AdamW()).items() if k not in ("clip", "schedule")}
+    assert config.differences(old, config.to_json(AdamW())) == []
+    changed = config.differences(old, config.to_json(AdamW(clip=2.0)))
+    assert changed == ["clip: 1.0 became 2.0"]
+
+
 def test_folders_are_filled_in_everywhere():
     value = ({"a": ("{out}/latents", 1)}, AdamW())
     filled = config.place(value, out="runs/x")
