@@ -127,7 +127,6 @@ class BlockVAE(Autoencoder):
         covered: Extent | None,
         reach: Extent | None,
     ) -> tuple[Posterior, dict[str, Any]]:
-        blocks = blocks_of(video, self.block, first=past is None)
         blocks = blanked(blocks_of(video, self.block, first=past is None), reach)
         moments, kept = self.encoder(blocks, past, reach)
         mean, log_variance = jnp.split(moments.astype(jnp.float32), 2, axis=-1)

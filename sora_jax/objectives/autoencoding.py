@@ -3,7 +3,8 @@
 For each row, with x the clip, y its reconstruction from a sample of the posterior, D the logits of
 the discriminator and [.] what is held constant:
 
-    l1 + multiscale * pyramid + divergence * KL + adversarial * ramp(step) * mean(-D_[d](y))
+    l1 + squared * l2² + multiscale * pyramid + divergence * KL
+    + adversarial * ramp(step) * mean(-D_[d](y))
     + mean(relu(1 - D(x))) + mean(relu(1 + D([y])))                     (hinge, arXiv 1705.02894)
 
 It is one scalar, yet its gradient is the autoencoder's own for the autoencoder's parameters and the
@@ -53,7 +54,9 @@ class Totals:
 class Autoencoding:
     """The loss of a video autoencoder, with or without a discriminator.
 
-    multiscale   weight of the pyramid term (`models.perceptual`) beside an L1 of weight 1.
+    squared      weight of the squared error beside an L1 of weight 1: for the sake of PSNR, which
+                 is ruled by the few places that are far off.
+    multiscale   weight of the pyramid term (`models.perceptual`).
     divergence   weight of the mean Kullback-Leibler divergence, in nats a latent value.
     adversarial  weight of the discriminator's opinion, reached `adversarial_ramp` steps after
                  `adversarial_start`, when the discriminator begins to learn.
@@ -61,6 +64,7 @@ class Autoencoding:
 
     vae: Autoencoder
     discriminator: PatchDiscriminator | None = None
+    squared: float = 0.0
     multiscale: float = 1.0
     divergence: float = 1e-4
     adversarial: float = 0.05
@@ -82,19 +86,21 @@ class Autoencoding:
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Returns the loss of `batch` and the metrics; 0 for a batch of empty rows.
 
-        Metrics come as pairs `name/sum`, `name/count` over rows: l1, multiscale, kl (nats a latent
-        value), psnr (dB), and from `adversarial_start` on the players' terms `adversarial` and
-        `discriminator`. Raises ValueError for a batch without pixels.
+        Metrics come as pairs `name/sum`, `name/count` over rows: l1, l2, multiscale, kl (nats a
+        latent value), psnr (dB), and from `adversarial_start` on the players' terms `adversarial`
+        and `discriminator`. Raises ValueError for a batch without pixels.
         """
         video, extent = pixels(batch), jnp.asarray(batch.extent)
         posterior = self._encode(params, batch)
         reconstruction = self._decode(params, posterior.sample(key), batch)
         terms = {
             "l1": row_mean(jnp.abs(reconstruction - video), extent),
+            "l2": row_mean(jnp.square(reconstruction - video), extent),
             "multiscale": pyramid_l1(video, reconstruction, extent),
             "kl": row_mean(posterior.divergence(), self.vae.latent_extent(extent)),
         }
-        rows = terms["l1"] + self.multiscale * terms["multiscale"] + self.divergence * terms["kl"]
+        rows = terms["l1"] + self.squared * terms["l2"] + self.multiscale * terms["multiscale"]
+        rows += self.divergence * terms["kl"]
         if self.discriminator is not None:
             game = self._game(params["discriminator"], video, reconstruction, extent, step)
             rows += self._strength(step) * game["adversarial"] + game["discriminator"]
