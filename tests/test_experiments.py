@@ -58,7 +58,7 @@ def batches(stage: Train, boxes: tuple[Bucket, ...]) -> list[Batch]:
             assert isinstance(objective, Denoising)
             frames, *sides = objective.factor
             grid = 1 + (size.frames - 1) // frames, size.height // sides[0], size.width // sides[1]
-            latent = array(box.batch, *grid, objective.model.latent_channels)
+            latent = array(box.batch, *grid, objective.channels)
         tokens = array(box.batch, text.tokens.shape[1], dtype=jnp.int32)
         length = array(box.batch, dtype=jnp.int32)
         batch = Batch(

@@ -30,7 +30,7 @@ class ConcatenatedField(Denoising):
 
     @property
     def channels(self) -> int:
-        """Of the autoencoder's latents."""
+        """Of the latents that are denoised."""
         return (self.model.latent_channels - 1) // 2
 
     def init(self, key: Key, batch: Batch) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class ConcatenatedField(Denoising):
         self, given: Latent, noise: Latent, levels: Levels
     ) -> tuple[Latent, Sigma, Values | None]:
         x = self.schedule.mix(given, noise, levels.t)
-        return x, levels.t, _beside(x, levels.known)
+        return x, levels.t, given_channels(x, levels.known)
 
     def widened(self, x: Values, beside: Values | None) -> Values:
         if beside is None:
@@ -65,13 +65,13 @@ class Concatenated(ConcatenatedField):
         asked = jnp.where(levels.known, 0, levels.t).max(axis=1, keepdims=True)
         t = jnp.where(levels.known, asked, levels.t)
         nearly = self.schedule.mix(given, noise, levels.t)
-        return self.schedule.mix(given, noise, t), t, _beside(nearly, levels.known)
+        return self.schedule.mix(given, noise, t), t, given_channels(nearly, levels.known)
 
     def flagged(self, known: Known | None) -> None:
         return None
 
 
-def _beside(given: Latent, known: Known) -> Values:
+def given_channels(given: Latent, known: Known) -> Values:
     """Returns the channels that stand beside a noisy latent: what is given, and where."""
     flag = jnp.broadcast_to(known[..., None], (*given.shape[:-1], 1)).astype(given.dtype)
     return jnp.concatenate([jnp.where(flag > 0, given, 0), flag], axis=-1)

@@ -12,17 +12,41 @@ from sora_jax.arrays import Text
 from sora_jax.data.datasets import Record
 
 
-def choose(record: Record, rng: np.random.Generator, *, descriptive_share: float = 0.5) -> str:
+def choose(
+    record: Record,
+    rng: np.random.Generator,
+    *,
+    descriptive_share: float = 0.5,
+    misspelt_share: float = 0.0,
+) -> str:
     """The text of one caption of a record; "" if it has none.
 
     Where it has both kinds, a descriptive one with probability `descriptive_share`; among those of
-    a kind all are equally likely.
+    a kind all are equally likely. A text of `misspelt_share` of them gets typing errors.
     """
     descriptive = rng.random() < descriptive_share
     wanted = "descriptive" if descriptive else "short"
     texts = [caption.text for caption in record.captions if caption.kind == wanted]
     texts = texts or [caption.text for caption in record.captions]
-    return texts[rng.integers(len(texts))] if texts else ""
+    text = texts[rng.integers(len(texts))] if texts else ""
+    return misspelt(text, rng) if misspelt_share and rng.random() < misspelt_share else text
+
+
+def misspelt(text: str, rng: np.random.Generator) -> str:
+    """The text with one typing error in twenty letters, and at least one.
+
+    A letter is left out, struck twice, replaced, or exchanged with the next; or its case changes.
+    """
+    for _ in range(max(1, len(text) // 20) if text else 0):
+        at = int(rng.integers(len(text)))
+        letter, following = text[at], text[at + 1 : at + 2]
+        errors = ("", 2 * letter, chr(int(rng.integers(97, 123))), following + letter)
+        kind = int(rng.integers(len(errors) + 1))
+        if kind == len(errors):
+            text = text[:at] + letter.swapcase() + text[at + 1 :]
+        else:
+            text = text[:at] + errors[kind] + text[at + 1 + (kind == 3) :]
+    return text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

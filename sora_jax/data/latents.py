@@ -38,6 +38,7 @@ class Latents:
     channels: int
     grid: Grid
     descriptive_share: float
+    misspelt_share: float
     spans: bool
 
     field = "latent"
@@ -50,7 +51,7 @@ class Latents:
             return f"{type(objective).__name__} learns from pixels, and data holds latents"
         pairs = {
             "objective.factor": (objective.factor, self.grid.factor),
-            "objective.model.latent_channels": (objective.model.latent_channels, self.channels),
+            "objective.channels": (objective.channels, self.channels),
         }
         for name, (wanted, there) in pairs.items():
             if wanted != there:
@@ -78,7 +79,12 @@ class Latents:
         frames, height, width = found.latent.shape[:3]
         into[:frames, :height, :width] = found.latent
         record = Record(name=found.name, fps=0.0, captions=found.captions, **found.size._asdict())
-        caption = choose(record, rng, descriptive_share=self.descriptive_share)
+        caption = choose(
+            record,
+            rng,
+            descriptive_share=self.descriptive_share,
+            misspelt_share=self.misspelt_share,
+        )
         if not self.spans:
             return Row(found.size, caption)
         spans = np.zeros_like(found.latent)
@@ -100,6 +106,7 @@ class LatentClips:
 
     tokens    budget of a step; None keeps the batches of the encoding.
     multiple  batches are multiples of it.
+    misspelt_share  of the captions get typing errors, anew each time, as prompts have them.
 
     The other fields are those of `Clips`.
     """
@@ -109,6 +116,7 @@ class LatentClips:
     multiple: int = 1
     tokenizer: Tokenizer = Bytes()
     descriptive_share: float = 0.5
+    misspelt_share: float = 0.0
     image_share: float | None = None
     seed: int = 0
     workers: int = 1
@@ -129,6 +137,7 @@ class LatentClips:
             channels=shards.rows[0][-1],
             grid=shards.grid,
             descriptive_share=self.descriptive_share,
+            misspelt_share=self.misspelt_share,
             spans=shards.spans,
         )
         return Opened(

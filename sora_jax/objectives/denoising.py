@@ -76,6 +76,11 @@ class Denoising:
                 f"and schedule is {type(self.schedule).__name__}: take one or the other"
             )
 
+    @property
+    def channels(self) -> int:
+        """Of the latents that are denoised."""
+        return self.model.latent_channels
+
     def init(self, key: Key, batch: Batch) -> dict[str, Any]:
         """Returns fresh parameters {"model": ..., "text": ...}, boxed with their axis names."""
         model_key, text_key = jax.random.split(key)

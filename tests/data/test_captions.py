@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import collections
+import difflib
 
 import numpy as np
 import pytest
 
-from sora_jax.data.captions import Bytes, Labels, choose
+from sora_jax.data.captions import Bytes, Labels, choose, misspelt
 from sora_jax.data.datasets import Caption, Record
 
 
@@ -41,6 +42,18 @@ def test_the_choice_depends_on_nothing_but_the_generator() -> None:
     first, second = (np.random.default_rng(7) for _ in range(2))
     chosen = [choose(BOTH, first) for _ in range(20)]
     assert chosen == [choose(BOTH, second) for _ in range(20)]
+
+
+def test_some_captions_get_typing_errors_and_stay_alike() -> None:
+    rng = np.random.default_rng(0)
+    record = _record(Caption(text="a red circle moves left over a green field"))
+    drawn = [choose(record, rng, misspelt_share=0.25) for _ in range(400)]
+    wrong = [text for text in drawn if text != record.captions[0].text]
+    assert 60 < len(wrong) < 140
+    for text in wrong:
+        assert difflib.SequenceMatcher(None, text, record.captions[0].text).ratio() > 0.9
+    assert len(set(wrong)) > 50
+    assert misspelt("", rng) == "" and len(misspelt("a", rng)) <= 2
 
 
 def test_bytes_begin_with_a_mark_and_are_padded() -> None:
