@@ -23,6 +23,9 @@ from sora_jax.models.embeddings import angles, linear
 BEGIN, PAD = 256, 257
 """Tokens of `ByteEncoder` that are no bytes."""
 
+CONVOLUTIONS, KERNEL = 2, 5
+"""Convolutions of a strided `ByteEncoder`, and the bytes that each sees."""
+
 _EPSILON = 1e-6
 _ONES = nn.initializers.ones_init()
 _XAVIER = nn.initializers.xavier_uniform()
@@ -66,8 +69,9 @@ class ByteEncoder(nn.Module):
     `length` is the number of tokens of a text, its beginning mark included; the encoder itself
     takes any. Bytes need no vocabulary from elsewhere (ByT5, arXiv 2105.13626).
 
-    `stride` bytes become one position, from a window that holds those before as well (as CANINE's
-    convolution does, arXiv 2103.06874): a long caption costs as little as one of few words.
+    `stride` bytes become one position, after two convolutions that see the bytes around (CANINE,
+    arXiv 2103.06874, has one): a long caption costs as little as one of few words, and a word is
+    the same wherever it begins.
     """
 
     width: int
@@ -85,11 +89,10 @@ class ByteEncoder(nn.Module):
         anything."""
         valid = jnp.arange(tokens.shape[1]) < length[:, None]
         initial = with_logical_partitioning(nn.initializers.normal(1.0), ("vocabulary", "embed"))
-        table: Any = self.param("embedding", initial, (PAD + 1, self.width))
+        table: Any = self.param("embedding", initial, (PAD + 1, self.letter_width))
         x = table[jnp.where(valid, tokens, PAD)].astype(self.dtype)
         if self.stride > 1:
-            x = jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
-            x = self._strided(x)
+            x = self._strided(x, valid)
         valid = jnp.arange(x.shape[1]) < self.positions(length)[:, None]
         turns = angles(x.shape[1], self.width // self.heads)
         turn = jnp.asarray(np.cos(turns), jnp.float32), jnp.asarray(np.sin(turns), jnp.float32)
@@ -105,13 +108,28 @@ class ByteEncoder(nn.Module):
         x = Norm(name="norm")(layers(x, valid, turn)[0])
         return jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
 
-    def _strided(self, x: Tokens) -> Float[Array, "batch positions width"]:
-        """One position for each `stride` bytes, of these and as many before."""
+    @property
+    def letter_width(self) -> int:
+        """Numbers that stand for a byte; half as many as for a position of several."""
+        return self.width if self.stride == 1 else max(self.width // 2, 1)
+
+    def _strided(
+        self, x: Tokens, valid: Bool[Array, "batch tokens"]
+    ) -> Float[Array, "batch positions width"]:
+        """One position for each `stride` bytes."""
+
+        def blank(x: Tokens) -> Tokens:
+            return jnp.where(valid[..., None], x, jnp.zeros((), x.dtype))
+
+        x, reach = blank(x), KERNEL // 2
+        for number in range(CONVOLUTIONS):
+            padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
+            seen = [padded[:, start : start + x.shape[1]] for start in range(KERNEL)]
+            conv = linear(x.shape[2], (None, "embed"), self.dtype, name=f"letters_{number}")
+            x = blank(x + nn.gelu(conv(jnp.concatenate(seen, axis=-1))))
         x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.stride), (0, 0)))
         groups = x.reshape(x.shape[0], -1, self.stride * x.shape[2])
-        before = jnp.pad(groups, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-        window = jnp.concatenate([before, groups], axis=-1)
-        return linear(self.width, (None, "embed"), self.dtype, name="window")(window)
+        return linear(self.width, (None, "embed"), self.dtype, name="positions_in")(groups)
 
     def positions(self, length: Any) -> Any:
         """Returns how many features stand for texts of so many tokens: integers of any kind."""

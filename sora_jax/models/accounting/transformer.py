@@ -10,7 +10,7 @@ from sora_jax.models.attention import STORED
 from sora_jax.models.dit import DiT
 from sora_jax.models.embeddings import SINUSOIDS
 from sora_jax.models.patches import token_grid
-from sora_jax.models.text import PAD, ByteEncoder, LabelEncoder
+from sora_jax.models.text import CONVOLUTIONS, KERNEL, PAD, ByteEncoder, LabelEncoder
 
 
 def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int = 1) -> Cost:
@@ -79,15 +79,22 @@ def text_encoder(model: ByteEncoder | LabelEncoder, *, text: int, batch: int = 1
         return Cost(
             parameters=parameters, tokens=tokens, flops=0, kept_bytes=row, working_bytes=row
         )
-    window = linear(2 * model.stride * width, width) if model.stride > 1 else 0
-    text = -(-text // model.stride)
+    letters = linear(KERNEL * model.letter_width, model.letter_width) * CONVOLUTIONS
+    window = linear(model.stride * model.letter_width, width)
+    if model.stride == 1:
+        letters = window = 0
+    bytes_read, text = batch * text, -(-text // model.stride)
     tokens = batch * text
     layer = 4 * linear(width, width) + linear(width, 4 * width) + linear(4 * width, width)
     number = bytes_of(model.dtype) * tokens * width
     return Cost(
-        parameters=model.depth * (layer + 4 * width) + (PAD + 2) * width + window,
+        parameters=model.depth * (layer + 4 * width)
+        + (PAD + 1) * model.letter_width
+        + width
+        + letters
+        + window,
         tokens=tokens,
-        flops=2 * tokens * window
+        flops=2 * (bytes_read * letters + tokens * window)
         + model.depth * (24 * tokens * width**2 + 4 * tokens * text * width),
         kept_bytes=model.depth * number * (_LAYER_WIDTHS + 8),
         working_bytes=number * (3 + 8),
