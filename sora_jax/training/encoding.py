@@ -106,6 +106,8 @@ class Encode:
     data: Pixels
     mesh: Mesh = Mesh(devices=1)
     """Devices that share the rows of a batch."""
+    measure_steps: int | None = None
+    """Steps of the data, in their shuffled order, over which latents are measured; None for all."""
     rows: int | None = None
     """Rows of a batch that are encoded together, a divisor of all batches; None takes all. Long and
     large clips are encoded whole, which limits how many fit."""
@@ -160,7 +162,8 @@ def run(
         weights = hashlib.sha256((own / checkpoint.WEIGHTS).read_bytes()).hexdigest()
         sink = data.sink(str(folder), encoder=weights)
         encode_all, encode_spans = jax.jit(objective.encode), jax.jit(objective.encode_spans)
-        for step, loaded in _passed(data, start=sink.start, doing=f"{encode.name}: encoding"):
+        steps = range(sink.start, data.epoch_steps)
+        for step, loaded in _passed(data, steps, doing=f"{encode.name}: encoding"):
             for name, reason in loaded.failed.items():
                 log.warning("cannot read %s (%s): it is left out", name, reason)
             parts = list(_parts(encode, loaded.batch, place))
@@ -225,15 +228,15 @@ def _measured(
 ) -> Any:
     measure = jax.jit(objective.statistics)
     totals = None
-    for _, loaded in _passed(data, start=0, doing="measuring latents"):
+    steps = min(encode.measure_steps or data.epoch_steps, data.epoch_steps)
+    for _, loaded in _passed(data, range(steps), doing="measuring latents"):
         for part in _parts(encode, loaded.batch, place):
             found = measure(params, part)
             totals = found if totals is None else totals + found
     return totals
 
 
-def _passed(data: OpenedPixels, *, start: int, doing: str) -> Iterator[tuple[int, Loaded]]:
-    steps = range(start, data.epoch_steps)
-    with contextlib.closing(data.loader(start=start)) as loader:
+def _passed(data: OpenedPixels, steps: range, *, doing: str) -> Iterator[tuple[int, Loaded]]:
+    with contextlib.closing(data.loader(start=steps.start)) as loader:
         for step in track(steps, description=doing, transient=True):
             yield step, next(loader)
