@@ -15,6 +15,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["sora_jax", "sora_jax.*"]),
+    package_data={"sora_jax": ["assets/**/*"]},
     entry_points={"console_scripts": ["sora-jax = sora_jax.__main__:main"]},
     install_requires=[
         "array_record>=0.8",

@@ -1,6 +1,6 @@
 """Video generation models as world simulators, in JAX and Flax.
 
-pipeline = sora_jax.load("runs/first")
+pipeline = sora_jax.load()  # or a folder, such as runs/first
 clip = pipeline.generate("a red circle moves left", frames=17, height=64, width=64)
 clip.save("clip.mp4")
 """
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sora_jax.generation.clip import Clip
-    from sora_jax.generation.pipeline import Pipeline, load
+    from sora_jax.generation.loading import load
+    from sora_jax.generation.pipeline import Pipeline
 
 __version__ = "0.1.0"
 __all__ = ["Clip", "Pipeline", "__version__", "load"]
@@ -19,7 +20,7 @@ __all__ = ["Clip", "Pipeline", "__version__", "load"]
 _HOMES = {
     "Clip": "sora_jax.generation.clip",
     "Pipeline": "sora_jax.generation.pipeline",
-    "load": "sora_jax.generation.pipeline",
+    "load": "sora_jax.generation.loading",
 }
 
 

@@ -1,9 +1,10 @@
 """The `sora-jax` command: each subcommand a thin function over the package.
 
 sora-jax train EXPERIMENT.py [--out DIR] [--smoke] [--any.field value ...]
-sora-jax generate PROMPT ... --checkpoint DIR --out clip.mp4
-sora-jax evaluate CHECKPOINT [FILES ...]
+sora-jax generate PROMPT ... [--checkpoint DIR] --out clip.mp4
+sora-jax evaluate [CHECKPOINT] [FILES ...]
 sora-jax encode AUTOENCODER DATA --out DIR
+sora-jax freeze RUN --about TEXT --out DIR
 sora-jax describe DATA-OR-EXPERIMENT
 """
 
@@ -23,6 +24,8 @@ from rich.console import Console
 
 from sora_jax import config
 
+log = logging.getLogger("sora_jax")
+
 TRACEBACK = "SORA_JAX_TRACEBACK"
 """Environment variable that, when set, lets every error end with its traceback."""
 
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train(given[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(
-                {f.__name__: f for f in (train, generate, evaluate, encode, describe)},
+                {f.__name__: f for f in (train, generate, evaluate, encode, freeze, describe)},
                 prog="sora-jax",
                 description=__doc__,
                 args=given,
@@ -98,7 +101,7 @@ def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()
 def generate(
     prompts: Names = (),
     *,
-    checkpoint: str,
+    checkpoint: str | None = None,
     prompt_file: str | None = None,
     frames: int = 17,
     height: int = 64,
@@ -116,7 +119,8 @@ def generate(
 
     Args:
         prompts: what to show; several make several clips.
-        checkpoint: the run's folder, local or gs://.
+        checkpoint: the folder of a run or of a frozen generator, local or gs://; by default the
+            model that comes with the package.
         prompt_file: a text file with a prompt in each line, after those of the command line.
         frames: frames of the clip; 1 makes an image.
         height: pixels; any number.
@@ -144,6 +148,8 @@ def generate(
         check_output(sheet, frames=1)
     pipeline = sora_jax.load(checkpoint)
     check_output(paths[0], frames=frames, fps=pipeline.fps)
+    if checkpoint is None:
+        log.info("%s makes it; it can be asked for: %s", pipeline.source, pipeline.domain.about)
     clips = []
     # One at a time, so that each clip is on disk before the next is begun.
     for number, (text, path) in enumerate(zip(texts, paths, strict=True)):
@@ -178,13 +184,14 @@ def _numbered(out: str, count: int) -> list[str]:
 
 
 def evaluate(
-    checkpoint: tyro.conf.Positional[str],
+    checkpoint: tyro.conf.Positional[str | None] = None,
     files: Names = (),
     *,
     frames: int | None = None,
     longest: int | None = None,
     suite: str | None = None,
     samples: int | None = None,
+    size: tuple[int, int, int] | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     batch: int | None = None,
@@ -198,13 +205,15 @@ def evaluate(
     and their state is read back from the pixels.
 
     Args:
-        checkpoint: a run of an autoencoder or of a transformer, local or gs://.
+        checkpoint: a run of an autoencoder or of a transformer, local or gs://; for suites also a
+            frozen generator, and by default the model that comes with the package.
         files: videos and images; without any, the loss is taken over the run's own training data.
         frames: how many of each file's first frames are taken (rounded down to 1 + 4k); 17.
         longest: the longer side that larger files are reduced to, in pixels.
         suite: names of suites with commas between, or all: text, text_held_out, objects, falling,
             permanence, shots, geometry, painting, eating, shattering, digital.
         samples: clips of each suite; 48.
+        size: frames, height and width of the clips of suites; each suite's own, 17 64 64.
         steps: steps of the sampler, for suites; 25.
         guidance: how strongly captions are followed, for suites; 3.
         batch: clips sampled together, for suites; 16.
@@ -212,12 +221,19 @@ def evaluate(
         markdown_out: a file to write the table of suites to as Markdown.
         plot_out: a PNG to draw the table of suites into.
     """
+    from sora_jax.arrays import Size
     from sora_jax.data.video import check_folder, check_output
     from sora_jax.evaluation.checkpoint import evaluate_checkpoint, evaluate_suites
     from sora_jax.evaluation.plots import draw_capabilities, matplotlib
 
     of_files = {"frames": frames, "longest": longest}
-    of_suites = {"samples": samples, "steps": steps, "guidance": guidance, "batch": batch}
+    of_suites = {
+        "samples": samples,
+        "size": None if size is None else Size(*size),
+        "steps": steps,
+        "guidance": guidance,
+        "batch": batch,
+    }
     outputs = {"markdown_out": markdown_out, "plot_out": plot_out}
     unused = of_suites | outputs if suite is None else of_files
     for name, value in unused.items():
@@ -235,6 +251,8 @@ def evaluate(
         matplotlib()
     given = {k: v for k, v in (of_files | of_suites).items() if v is not None}
     if suite is None:
+        if checkpoint is None:
+            raise ValueError("there is no CHECKPOINT; give one, or --suite")
         report: Any = evaluate_checkpoint(checkpoint, files, **given)
     else:
         shown = Console().is_terminal
@@ -269,6 +287,20 @@ def encode(
     from sora_jax.stages import encode_folder
 
     encode_folder(autoencoder, data, out=out, tokens=tokens, fps=fps)
+
+
+def freeze(run: tyro.conf.Positional[str], *, about: str, out: str) -> None:
+    """Make a small folder of a trained generator, to be given to others.
+
+    Args:
+        run: the run, its stage or one checkpoint of it, with the data that it was trained on.
+        about: what the model can be asked for; prompts that go beyond are answered with it.
+        out: the folder to write; --checkpoint takes it.
+    """
+    from sora_jax.generation.loading import freeze
+
+    freeze(run, out, about=about)
+    print(out)
 
 
 def describe(

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -104,6 +105,25 @@ def test_the_command_writes_a_file_that_says_how_it_was_made(home: Path):
     assert made["version"] == f"sora_jax {sora_jax.__version__}"
 
 
+def test_a_frozen_generator_is_small_and_makes_the_same(home: Path, capsys: Any, caplog: Any):
+    out = home / "frozen"
+    run("freeze", home / "run", "--about", "red and green", "--out", out)
+    assert "holds a model" in fails(capsys, "freeze", home / "run", "--about", "x", "--out", out)
+    weights = (out / "weights.safetensors").stat().st_size
+    whole, frozen = sora_jax.load(home / "run"), sora_jax.load(out)
+    assert weights < 3 * sum(leaf.size for leaf in jax.tree.leaves(whole.params))
+    assert frozen.fps == whole.fps and frozen.domain.words == ("green", "red")
+    settings = {"frames": 3, "height": 16, "width": 24, "steps": 2}
+    with caplog.at_level("WARNING"):
+        one, other = (each.generate("red", **settings).frames for each in (whole, frozen))
+        assert np.abs(one.astype(int) - other).max() <= 2  # half precision
+        assert not caplog.text
+        frozen.generate("a red dragon", **settings)
+    assert "dragon" in caplog.text and "red and green" in caplog.text
+    with pytest.raises(CheckpointError, match="generates nothing"):
+        sora_jax.load(out / "autoencoder")
+
+
 def test_prompts_from_a_file_make_numbered_clips_and_a_sheet(home: Path):
     (home / "prompts.txt").write_text("red\n\ngreen\n")
     size = ("--frames", "1", "--height", "16", "--width", "16", "--steps", "1")
@@ -173,6 +193,25 @@ def test_latents_made_otherwise_are_refused_by_field(home: Path, tmp_path: Path)
     (steps / "2").rename(steps / "3")
     with pytest.raises(CheckpointError, match=r"autoencoder.step: '2' became '3'"):
         run_stages((latents,), tmp_path / "run")
+
+
+def test_latents_are_measured_over_as_many_steps_as_asked(home: Path, tmp_path: Path):
+    _, encode, _ = stages(home / "media")
+    (box,) = encode.data.buckets
+    data = dataclasses.replace(encode.data, buckets=(dataclasses.replace(box, batch=1),))
+    means = []
+    for steps in (None, 1, 2):
+        stage = dataclasses.replace(
+            encode,
+            name=f"latents_{steps}",
+            autoencoder=str(home / "run/autoencoder"),
+            data=data,
+            measure_steps=steps,
+        )
+        run_stages((stage,), tmp_path)
+        _, params = checkpoint.read_frozen(tmp_path / stage.name / "autoencoder")
+        means.append(params["latent_mean"])
+    assert np.array_equal(means[0], means[2]) and not np.array_equal(means[0], means[1])
 
 
 def test_an_interrupted_encoding_keeps_what_it_measured(home: Path, tmp_path: Path):

@@ -21,7 +21,8 @@ from sora_jax.evaluation.frames import WINDOW
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
-from sora_jax.generation.pipeline import AUTOENCODER, Pipeline, find, load
+from sora_jax.generation.loading import AUTOENCODER, find, load
+from sora_jax.generation.pipeline import Pipeline
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,8 +113,10 @@ def evaluate_checkpoint(
     return Evaluation(checkpoint=str(run), files=rows, losses=losses, losses_on=where)
 
 
-def evaluate_suites(checkpoint: str, names: Sequence[str], **settings: Any) -> Capabilities:
-    """Returns what a checkpoint can do, by the suites of these names (`all` for every one).
+def evaluate_suites(folder: str | None, names: Sequence[str], **settings: Any) -> Capabilities:
+    """Returns what a generator can do, by the suites of these names (`all` for every one).
+
+    `folder` is as `generation.loading.load` takes it.
 
     `settings` are those of `capabilities.measure`. Raises ValueError for an unknown name.
     """
@@ -121,7 +124,7 @@ def evaluate_suites(checkpoint: str, names: Sequence[str], **settings: Any) -> C
         if name != "all" and name not in SUITES:
             raise ValueError(f"there is no suite {name!r}; there are all, {', '.join(SUITES)}")
     chosen = SUITES if "all" in names else dict.fromkeys(names)
-    return measure(load(checkpoint), [SUITES[name] for name in chosen], **settings)
+    return measure(load(folder), [SUITES[name] for name in chosen], **settings)
 
 
 def _autoencoder(run: Any, record: Any) -> tuple[Any, Any]:

@@ -15,7 +15,8 @@ from sora_jax.data.pipeline import Clips
 from sora_jax.data.video import contact_sheet, write_video
 from sora_jax.evaluation.reconstruction import fidelity, reconstructed
 from sora_jax.evaluation.validation import SIGMAS, grid_losses, named
-from sora_jax.generation.pipeline import AUTOENCODER, Pipeline
+from sora_jax.generation.loading import AUTOENCODER
+from sora_jax.generation.pipeline import Pipeline
 
 SAMPLES = "samples"
 """The folder below a run's in which pictures and clips are written."""

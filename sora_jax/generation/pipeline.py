@@ -1,4 +1,4 @@
-"""From a checkpoint to clips: text to video and to image, at any size."""
+"""From prompts to clips: text to video and to image, at any size."""
 
 from __future__ import annotations
 
@@ -12,24 +12,20 @@ from typing import Any, Protocol, overload, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from jaxtyping import Array, Float, UInt8
 from rich.progress import track
 
 import sora_jax
-from sora_jax import checkpoint
-from sora_jax.arrays import Batch, HostOrDevice, Key, Size, Text
+from sora_jax.arrays import HostOrDevice, Key, Size, Text
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.diffusion.samplers import Euler, Sampler, fold, normal_rows
 from sora_jax.diffusion.times import grid
 from sora_jax.generation.clip import Clip
+from sora_jax.generation.domain import Domain
 from sora_jax.generation.memory import check_memory
 from sora_jax.models.autoencoder import Autoencoder
 
 log = logging.getLogger("sora_jax")
-
-AUTOENCODER = "autoencoder"
-"""The folder of the frozen autoencoder below a run's."""
 
 LATENTS_AT_ONCE = 8
 """Latent frames decoded together; longer clips go through the decoder in a stream."""
@@ -52,6 +48,7 @@ class Pipeline:
     params       {"model": ..., "text": ...}.
     fps          frames per second of the clips that it was trained on.
     source       where it came from, kept in what it makes.
+    domain       what it can be asked for. A prompt that goes beyond is told of, and gets its clip.
     """
 
     denoiser: Any
@@ -61,6 +58,7 @@ class Pipeline:
     tokenizer: Tokenizer
     fps: float
     source: str
+    domain: Domain = Domain()
 
     @overload
     def generate(self, prompt: str, **settings: Any) -> Clip: ...
@@ -114,6 +112,7 @@ class Pipeline:
         )
         if cut := self.tokenizer.truncated(prompts):
             log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))
+        self._hint(prompts)
         clips = []
         total = -(-len(prompts) // together) * sampler.steps
         ticks = iter(track(range(total), description="sampling", disable=not progress))
@@ -145,6 +144,16 @@ class Pipeline:
                 clips.append(Clip(frames=videos[row], fps=self.fps, metadata=metadata))
         next(ticks, None)
         return clips[0] if isinstance(prompt, str) else clips
+
+    def _hint(self, prompts: Sequence[str]) -> None:
+        """Tells of the words that the model has never seen."""
+        if strange := dict.fromkeys(w for text in prompts for w in self.domain.strange(text)):
+            log.warning(
+                "%s was trained without the words: %s. It can be asked for: %s",
+                self.source,
+                ", ".join(strange),
+                self.domain.about,
+            )
 
     def decode(
         self, latent: Float[HostOrDevice, "batch f h w c"]
@@ -245,65 +254,3 @@ def _decode_chunk(vae: Autoencoder, params: Any, latent: Any, past: Any) -> Any:
     latent = vae.apply({"params": params}, latent, method="denormalise")
     video, past = vae.apply({"params": params}, latent, past, method="decode_chunk")
     return to_uint8(video), past
-
-
-def find(folder: epath.PathLike) -> epath.Path:
-    """Returns the run that a folder stands for: itself, or the one stage in it that can generate.
-
-    Raises CheckpointError where there is none, or several.
-    """
-    path = checkpoint.located(folder)
-    if not path.exists():
-        raise checkpoint.CheckpointError(f"there is no folder {path}")
-    if (path / checkpoint.CHECKPOINTS).exists() or (path / "experiment").exists():
-        return path
-    runs = [
-        child
-        for child in path.iterdir()
-        if (child / checkpoint.CHECKPOINTS).exists() and (child / AUTOENCODER).exists()
-    ]
-    if len(runs) != 1:
-        names = ", ".join(sorted(run.name for run in runs)) or "none"
-        raise checkpoint.CheckpointError(
-            f"{path} is no run, and of its folders these can generate: {names}; name one"
-        )
-    return runs[0]
-
-
-def load(folder: epath.PathLike, *, averaged: bool = True) -> Pipeline:
-    """Returns the pipeline of a run of `sora-jax train`, its stage folder or one checkpoint of it.
-
-    The averaged parameters are taken, or those last trained. Raises CheckpointError, naming the
-    path, for what is missing, damaged, not a generator, or holds a NaN.
-    """
-    run = find(folder)
-    step = checkpoint.newest(run)
-    record = checkpoint.read_experiment(step)
-    if not hasattr(record.objective, "estimator"):
-        raise checkpoint.CheckpointError(
-            f"{step} was trained by {type(record.objective).__name__}, which cannot generate; "
-            "name the run of the transformer"
-        )
-    home = step.parent.parent if step.parent.name == checkpoint.CHECKPOINTS else step
-    vae, vae_params = checkpoint.read_frozen(home / AUTOENCODER)
-    tokenizer = record.data.tokenizer
-    batch = Batch(
-        video=None,
-        latent=np.zeros((1, 1, 2, 2, vae.latent_channels), np.float32),
-        extent=np.array([[1, *(2 * n for n in vae.factor[1:])]], np.int32),
-        text=tokenizer.tokens([""]),
-        weight=np.ones(1, np.float32),
-    )
-    abstract = checkpoint.abstract(record.objective, batch)
-    params = checkpoint.read_params(step, abstract, item="ema" if averaged else "params")
-    if bad := checkpoint.nonfinite(params) + checkpoint.nonfinite(vae_params):
-        raise checkpoint.CheckpointError(f"{step}: not finite: {', '.join(bad[:5])}")
-    return Pipeline(
-        denoiser=record.objective,
-        params=params,
-        vae=vae,
-        vae_params=vae_params,
-        tokenizer=tokenizer,
-        fps=float(checkpoint.read_record(step, "data")["fps"]),
-        source=str(step),
-    )

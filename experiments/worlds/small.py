@@ -1,0 +1,163 @@
+"""The model that comes with the package: the nine procedural worlds on two CPU cores.
+
+    sora-jax train experiments/worlds/small.py
+
+Images and clips of 5 to 33 frames, wide, square and tall, 48 to 128 pixels a side. A third of the
+clips are sprites, whose captions are the finest test of a text encoder; the other worlds share the
+rest alike. Sides that do not fill a token are among them, so that any size can be asked for.
+"""
+
+import dataclasses
+
+from sora_jax.arrays import Size
+from sora_jax.data.buckets import Bucket
+from sora_jax.data.captions import Bytes
+from sora_jax.data.latents import LatentClips
+from sora_jax.data.pipeline import Clips
+from sora_jax.data.spans import Spans
+from sora_jax.data.worlds.source import ALL, Worlds
+from sora_jax.diffusion.prediction import Clean, VelocityWeighted
+from sora_jax.diffusion.times import LogitNormal
+from sora_jax.evaluation.evaluators import Reconstruction, Samples, Validation
+from sora_jax.models import block_vae, dit
+from sora_jax.models.text import ByteEncoder
+from sora_jax.objectives.autoencoding import Autoencoding
+from sora_jax.objectives.denoising import Denoising
+from sora_jax.objectives.levels import NoiseField
+from sora_jax.parallel.mesh import Mesh
+from sora_jax.training.encoding import Encode
+from sora_jax.training.optimizer import AdamW
+from sora_jax.training.train import Train
+
+ONE = Mesh(devices=1)
+CHANNELS = 32
+TEXT = Bytes(length=400)
+SHARES = tuple(4.0 if world.name == "sprites" else 1.0 for world in ALL)
+
+
+def boxes(batches: dict[Size, int]) -> tuple[Bucket, ...]:
+    return tuple(Bucket(**box._asdict(), batch=batch) for box, batch in batches.items())
+
+
+# The autoencoder sees worlds alike, and few shapes: it works on what is near.
+CODED = {
+    Size(1, 96, 96): 16,
+    Size(9, 64, 64): 16,
+    Size(9, 64, 112): 9,
+    Size(9, 112, 64): 9,
+    Size(17, 48, 48): 16,
+}
+
+
+def coded(clips: int, seed: int) -> Clips:
+    """What the autoencoder learns from."""
+    return Clips(
+        source=Worlds(clips=clips, sizes=tuple(CODED), seed=seed),
+        buckets=boxes(CODED),
+        keep_megabytes=0,
+    )
+
+
+# Boxes of the transformer, with batches of about 2,560 tokens; and the sizes in them.
+BOXES = {
+    Size(1, 80, 128): 64,
+    Size(1, 128, 80): 64,
+    Size(1, 128, 128): 40,
+    Size(17, 48, 48): 56,
+    Size(17, 64, 64): 32,
+    Size(17, 64, 112): 18,
+    Size(17, 112, 64): 18,
+    Size(9, 96, 96): 24,
+    Size(9, 80, 128): 21,
+    Size(9, 128, 80): 21,
+    Size(33, 64, 64): 18,
+}
+SIZES = (
+    Size(1, 72, 128),
+    Size(1, 128, 72),
+    Size(1, 96, 96),
+    Size(1, 128, 128),
+    Size(17, 48, 48),
+    *(Size(17, 64, 64),) * 5,
+    Size(17, 56, 64),
+    Size(17, 64, 56),
+    Size(17, 64, 112),
+    Size(17, 64, 88),
+    Size(17, 112, 64),
+    Size(17, 88, 64),
+    Size(9, 96, 96),
+    Size(9, 72, 128),
+    Size(9, 128, 72),
+    Size(33, 64, 64),
+)
+
+
+def shown(sizes: tuple[Size, ...], clips: int, seed: int, batches: dict[Size, int]) -> Clips:
+    """What the transformer learns from: clips of `sizes` in boxes named with their batches."""
+    return Clips(
+        source=Worlds(clips=clips, shares=SHARES, sizes=sizes, seed=seed),
+        buckets=boxes(batches),
+        tokenizer=TEXT,
+        keep_megabytes=0,
+        spans=Spans(),
+    )
+
+
+PROMPTS = (
+    "a red circle moves left over a green field",
+    "a blue square moves up over white snow",
+    "a yellow star and a green circle on the night sky",
+    "a white triangle stands still on a grey road",
+)
+
+experiment = (
+    Train(
+        name="autoencoder",
+        objective=Autoencoding(
+            vae=block_vae.PRESETS["small"](latent_channels=CHANNELS), squared=4.0, divergence=1e-5
+        ),
+        data=coded(80_000, 0),
+        optimizer=AdamW(learning_rate=2e-3, warmup=100),
+        steps=7000,
+        ema=0.998,
+        mesh=ONE,
+        evaluators=(Reconstruction(every=1000, data=coded(200, 1), clips=64),),
+    ),
+    Encode(
+        name="latents",
+        autoencoder="{out}/autoencoder",
+        data=shown(SIZES, 60_000, 2, BOXES),
+        measure_steps=100,
+    ),
+    Encode(
+        name="held_out", autoencoder="{out}/latents/autoencoder", data=shown(SIZES, 1000, 3, BOXES)
+    ),
+    Train(
+        name="transformer",
+        objective=Denoising(
+            model=dit.PRESETS["4M"](latent_channels=CHANNELS, text_width=128),
+            text=ByteEncoder(width=128, depth=2, heads=4, length=TEXT.length, stride=4),
+            prediction=Clean(),
+            weighting=VelocityWeighted(floor=0.25),
+            times=LogitNormal(mean=1.0),
+            levels=NoiseField(),
+        ),
+        data=LatentClips(path="{out}/latents", tokenizer=TEXT, misspelt_share=0.15),
+        optimizer=AdamW(learning_rate=1e-3, warmup=200, muon=3.0),
+        steps=24_000,
+        ema=0.999,
+        mesh=ONE,
+        evaluators=(
+            Validation(every=2000, data=LatentClips(path="{out}/held_out", tokenizer=TEXT)),
+            Samples(every=2000, prompts=PROMPTS),
+        ),
+    ),
+)
+
+# The same in two minutes: two steps of each, on few clips of one shape.
+smoke = tuple(
+    dataclasses.replace(stage, steps=2, evaluators=())
+    if isinstance(stage, Train)
+    else dataclasses.replace(stage, data=shown((Size(17, 48, 48),), 64, 2, {Size(17, 48, 48): 8}))
+    for stage in experiment
+)
