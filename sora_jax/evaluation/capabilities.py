@@ -12,6 +12,9 @@ Each measure names the floor that it is to tell from the ceiling. One whose ceil
 not five standard errors apart measures nothing here, and is marked as not counting. A clip of model
 or codec that a measure cannot judge where it can judge the true one (because nothing is to be seen,
 say) is taken to be as bad as the floor; how many could be judged stands in the table.
+
+Beside the suites stands the latent Fréchet distance (`frechet`) of all their clips from as many
+fresh ones of the worlds, for model and codec, and for the true clips as the floor.
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.progress import track
 from rich.table import Table
 
 from sora_jax.arrays import Size
 from sora_jax.data.worlds.world import Frames
 from sora_jax.evaluation.broken import Floor, broken
+from sora_jax.evaluation.frechet import latent_distance, latent_features
 from sora_jax.evaluation.reconstruction import reconstructed
 from sora_jax.evaluation.statistics import Mean
 from sora_jax.evaluation.suite import FPS, Case, Metric, Suite, cases
@@ -82,11 +87,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """The measured table. An arrow says whether high or low values are good."""
+    """The measured table. An arrow says whether high or low values are good.
+
+    distances  the latent Fréchet distance of each arm's clips, all suites together, from fresh
+               clips of the same worlds; that of the ceiling is what real clips are apart.
+    """
 
     model: str
     samples: int
     rows: tuple[Row, ...]
+    distances: dict[str, float]
 
     def tables(self) -> list[Table]:
         """To print."""
@@ -95,12 +105,19 @@ class Capabilities:
             table.add_column(head, no_wrap=head in ("suite", "measure"))
         for row in self.rows:
             table.add_row(*row.cells())
+        table.caption = self._apart()
         return [table]
+
+    def _apart(self) -> str:
+        named = {"ceiling": "real clips"}
+        parts = [f"{named.get(arm, arm)} {value:.2f}" for arm, value in self.distances.items()]
+        return f"Latent Fréchet distance from fresh clips: {', '.join(parts)}."
 
     def markdown(self) -> str:
         """The same in Markdown."""
         lines = [_HEADS, ["---"] * len(_HEADS), *(row.cells() for row in self.rows)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{table}\n\n{self._apart()}"
 
     def to_json(self) -> str:
         """As JSON text; what is not known is null."""
@@ -130,16 +147,17 @@ def measure(
     size            of all clips; each suite's own by default.
     steps, guidance, batch  as in `Pipeline.generate`.
 
-    Raises ValueError for no samples, and for a model of clips at another rate than FPS.
+    Raises ValueError for less than two samples, and for a model of clips at another rate than FPS.
     """
-    if samples < 1:
-        raise ValueError(f"samples is {samples}; at least one clip must be asked for")
+    if samples < 2:
+        raise ValueError(f"samples is {samples}; at least two clips must be asked for")
     if pipeline is not None and pipeline.fps != FPS:
         raise ValueError(
             f"{pipeline.source} makes {pipeline.fps:g} frames per second, and suites read motion "
             f"at {FPS:g}: train on clips at that rate"
         )
     rows: list[Row] = []
+    features: dict[str, list[Any]] = {arm: [] for arm in ("fresh", "ceiling", "codec", "model")}
     for suite in suites:
         asked = cases(suite, samples, size=size, seed=seed)
         true = [case.frames() for case in asked]
@@ -166,8 +184,15 @@ def measure(
             for arm, clips in arms.items()
         }
         rows += [_row(suite.name, metric, scored) for metric in suite.metrics]
+        fresh = cases(suite, samples, size=size, seed=seed + 1)
+        arms["fresh"] = [case.frames() for case in fresh]
+        for arm in features.keys() & arms.keys():
+            features[arm].append(latent_features(arms[arm]))
     name = pipeline.source if pipeline is not None else "worlds"
-    return Capabilities(model=name, samples=samples, rows=tuple(rows))
+    found = {arm: np.concatenate(parts) for arm, parts in features.items() if parts}
+    fresh = found.pop("fresh")
+    distances = {arm: latent_distance(each, fresh) for arm, each in found.items()}
+    return Capabilities(model=name, samples=samples, rows=tuple(rows), distances=distances)
 
 
 def _scored(

@@ -92,7 +92,8 @@ def test_the_table_can_be_kept() -> None:
     found = measured("text")
     rows = json.loads(found.to_json())["rows"]
     assert rows[0]["suite"] == "text" and rows[0]["counts"] is True
-    assert found.markdown().count("\n") == 1 + len(rows)
+    assert found.markdown().count("\n|") == 1 + len(rows)
+    assert "real clips" in found.markdown() and json.loads(found.to_json())["distances"]
 
 
 def test_a_poor_clip_scores_poorly_and_breaks_nothing() -> None:
@@ -128,9 +129,10 @@ def test_black_clips_are_as_bad_as_broken_ones(monkeypatch: pytest.MonkeyPatch) 
         assert row.judged == {"codec": 6, "model": 0}
         assert row.arms["model"].value == pytest.approx(floor)
         assert row.arms["codec"].value == row.arms["ceiling"].value
+    assert found.distances["model"] > 2 * found.distances["codec"] == 2 * found.distances["ceiling"]
     blind.fps = 24.0
     with pytest.raises(ValueError, match="24 frames per second"):
-        unwrap(measure)(blind, [SUITES["text"]], samples=1)
+        unwrap(measure)(blind, [SUITES["text"]], samples=2)
 
 
 def test_the_table_can_be_drawn(tmp_path: Path) -> None:
