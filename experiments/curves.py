@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--out", default="curves.png")
     given = parser.parse_args()
     lines = list(read_lines(given.stage))
+    if not lines:
+        raise SystemExit(f"{given.stage} holds no metrics.jsonl: name the folder of a stage")
     modules, _ = matplotlib()
     figure = modules.Figure(figsize=(5 * len(given.metrics), 3.2), layout="constrained")
     panels = figure.subplots(1, len(given.metrics), squeeze=False)

@@ -19,6 +19,7 @@ from sora_jax.checkpoint import CheckpointError
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.video import read_clip, read_metadata, write_video
+from sora_jax.generation import loading
 from sora_jax.stages import run_stages
 from sora_jax.training.metrics import read_lines
 from tests.tiny import stages, write_media
@@ -124,6 +125,13 @@ def test_a_frozen_generator_is_small_and_makes_the_same(home: Path, capsys: Any,
         sora_jax.load(out / "autoencoder")
 
 
+def test_without_a_shipped_generator_a_folder_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.setattr(loading, "SHIPPED", tmp_path)
+    assert "--checkpoint" in fails(capsys, "generate", "red", "--out", tmp_path / "clip.mp4")
+
+
 def test_prompts_from_a_file_make_numbered_clips_and_a_sheet(home: Path):
     (home / "prompts.txt").write_text("red\n\ngreen\n")
     size = ("--frames", "1", "--height", "16", "--width", "16", "--steps", "1")
@@ -212,6 +220,11 @@ def test_latents_are_measured_over_as_many_steps_as_asked(home: Path, tmp_path: 
         _, params = checkpoint.read_frozen(tmp_path / stage.name / "autoencoder")
         means.append(params["latent_mean"])
     assert np.array_equal(means[0], means[2]) and not np.array_equal(means[0], means[1])
+
+
+def test_latents_cannot_be_measured_over_nothing(home: Path):
+    with pytest.raises(ValueError, match="measure_steps is 0"):
+        dataclasses.replace(stages(home / "media")[1], measure_steps=0)
 
 
 def test_an_interrupted_encoding_keeps_what_it_measured(home: Path, tmp_path: Path):

@@ -151,6 +151,8 @@ def measure(
     """
     if samples < 2:
         raise ValueError(f"samples is {samples}; at least two clips must be asked for")
+    if size is not None and min(size) < 1:
+        raise ValueError(f"size is {size}; frames, height and width start at 1")
     if pipeline is not None and pipeline.fps != FPS:
         raise ValueError(
             f"{pipeline.source} makes {pipeline.fps:g} frames per second, and suites read motion "

@@ -84,6 +84,11 @@ def load(folder: epath.PathLike | None = None, *, averaged: bool = True) -> Pipe
     a NaN.
     """
     if folder is None:
+        if not (SHIPPED / checkpoint.MODEL).exists():
+            raise checkpoint.CheckpointError(
+                f"this version of sora_jax comes without a generator ({SHIPPED} holds none); name "
+                "the folder of a run, on the command line with --checkpoint"
+            )
         return _frozen(checkpoint.located(SHIPPED), source="the worlds model of sora_jax")
     path = checkpoint.located(folder)
     if (path / checkpoint.MODEL).exists():

@@ -112,6 +112,10 @@ class Encode:
     """Rows of a batch that are encoded together, a divisor of all batches; None takes all. Long and
     large clips are encoded whole, which limits how many fit."""
 
+    def __post_init__(self) -> None:
+        if self.measure_steps is not None and self.measure_steps < 1:
+            raise ValueError(f"measure_steps is {self.measure_steps}; give 1 or more, or None")
+
 
 def run(
     encode: Encode,

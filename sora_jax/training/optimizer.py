@@ -61,6 +61,10 @@ class AdamW:
     """Groups of parameters clipped on their own, with a factor on their learning rate: players of
     a game whose gradients must not scale one another, such as {"discriminator": 1.0}."""
 
+    def __post_init__(self) -> None:
+        if self.muon is not None and not self.muon > 0:
+            raise ValueError(f"muon is {self.muon}; give a factor above 0, or None for AdamW alone")
+
     def rate(self, steps: int) -> optax.Schedule:
         """The learning rate over a run of `steps` updates."""
         warmup = min(self.warmup, steps // 2)

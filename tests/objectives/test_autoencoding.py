@@ -112,6 +112,14 @@ def test_each_players_gradient_is_the_one_it_has_alone() -> None:
     close(added, jax.tree.map(lambda leaf: 0.25 * leaf, vae), 1e-4)
 
 
+def test_squared_error_counts_by_its_weight() -> None:
+    batch = batch_of(SIZE, (1, 4, 5))
+    (plain, metrics), _ = outcome(GAME, params(), batch, 9)
+    (loss, _), _ = outcome(dataclasses.replace(GAME, squared=3.0), params(), batch, 9)
+    assert metrics["l2/sum"] > 0
+    close(loss - plain, 3.0 * metrics["l2/sum"] / metrics["l2/count"], 1e-4)
+
+
 def test_before_its_start_the_discriminator_is_not_there() -> None:
     (loss, metrics), gradient = outcome(GAME, params(), batch_of(SIZE, (1, 4, 5)), 9)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient["discriminator"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sora_jax.models.dit import DiT
 from sora_jax.parallel.mesh import Mesh, unboxed
@@ -39,6 +40,11 @@ def test_muon_makes_the_updates_of_stacked_kernels_orthogonal_and_leaves_the_res
         assert own.max() / own.min() < 2 < given.max() / given.min()
         assert np.sum(layer * raw) < 0
     assert 0.2e-2 < np.sqrt(np.mean(kernel**2)) < 0.6e-2  # two fifths of the rate
+
+
+def test_muon_needs_a_factor_above_zero() -> None:
+    with pytest.raises(ValueError, match="muon is 0"):
+        AdamW(muon=0.0)
 
 
 def test_moments_of_some_parameters_are_laid_out_like_them() -> None:
