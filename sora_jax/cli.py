@@ -23,6 +23,7 @@ from etils import epath
 from rich.console import Console
 
 from sora_jax import config
+from sora_jax.arrays import Size
 
 log = logging.getLogger("sora_jax")
 
@@ -191,7 +192,7 @@ def evaluate(
     longest: int | None = None,
     suite: str | None = None,
     samples: int | None = None,
-    size: tuple[int, int, int] | None = None,
+    size: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     batch: int | None = None,
@@ -213,7 +214,7 @@ def evaluate(
         suite: names of suites with commas between, or all: text, text_held_out, objects, falling,
             permanence, shots, geometry, painting, eating, shattering, digital.
         samples: clips of each suite; 48.
-        size: frames, height and width of the clips of suites; each suite's own, 17 64 64.
+        size: FRAMESxHEIGHTxWIDTH of the clips of suites; each suite's own, 17x64x64.
         steps: steps of the sampler, for suites; 25.
         guidance: how strongly captions are followed, for suites; 3.
         batch: clips sampled together, for suites; 16.
@@ -221,7 +222,6 @@ def evaluate(
         markdown_out: a file to write the table of suites to as Markdown.
         plot_out: a PNG to draw the table of suites into.
     """
-    from sora_jax.arrays import Size
     from sora_jax.data.video import check_folder, check_output
     from sora_jax.evaluation.checkpoint import evaluate_checkpoint, evaluate_suites
     from sora_jax.evaluation.plots import draw_capabilities, matplotlib
@@ -229,7 +229,7 @@ def evaluate(
     of_files = {"frames": frames, "longest": longest}
     of_suites = {
         "samples": samples,
-        "size": None if size is None else Size(*size),
+        "size": None if size is None else _size(size),
         "steps": steps,
         "guidance": guidance,
         "batch": batch,
@@ -265,6 +265,13 @@ def evaluate(
         epath.Path(markdown_out).write_text(report.markdown() + "\n")
     if plot_out:
         draw_capabilities(report, plot_out)
+
+
+def _size(text: str) -> Size:
+    numbers = text.split("x")
+    if len(numbers) != 3 or not all(number.isdecimal() for number in numbers):
+        raise ValueError(f"--size {text}: give FRAMESxHEIGHTxWIDTH, such as 17x64x64")
+    return Size(*map(int, numbers))
 
 
 def encode(

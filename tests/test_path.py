@@ -253,6 +253,12 @@ def test_encode_refuses_what_does_not_encode(home: Path, tmp_path: Path, capsys:
     assert "name the run of an autoencoder" in message
 
 
+def test_mistakes_in_the_size_of_suites_are_told(home: Path, capsys: Any):
+    suite = ("--suite", "text")
+    assert "17x64x64" in fails(capsys, "evaluate", *suite, "--size", "17x64", home / "run")
+    assert "start at 1" in fails(capsys, "evaluate", *suite, "--size", "0x64x64", home / "run")
+
+
 def test_mistakes_in_generate_are_told(home: Path, capsys: Any):
     checkpoint = ("--checkpoint", home / "run")
     assert "no prompt" in fails(capsys, "generate", *checkpoint)
