@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "parallel",
         "data.video",
         "data.captions",
+        "data.framing",
     },
     "evaluation": {
         "arrays",

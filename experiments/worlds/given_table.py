@@ -39,7 +39,8 @@ from sora_jax.evaluation.reconstruction import from_uint8
 from sora_jax.evaluation.suite import cases
 from sora_jax.evaluation.suites.text import Text, motion_of
 from sora_jax.evaluation.validation import grid_losses
-from sora_jax.generation.pipeline import Pipeline, to_uint8
+from sora_jax.generation.pipeline import Pipeline
+from sora_jax.generation.pixels import to_uint8
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
 

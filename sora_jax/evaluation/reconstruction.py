@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from sora_jax.arrays import Latent, Size
 from sora_jax.evaluation.frames import psnr, ssim
-from sora_jax.generation.pipeline import to_uint8
+from sora_jax.generation.pixels import to_uint8
 from sora_jax.models.autoencoder import Autoencoder
 
 Frames = UInt8[ndarray, "frames height width 3"]

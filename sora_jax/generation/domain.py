@@ -20,12 +20,14 @@ _ALIKE = 0.75
 class Domain:
     """What a model was trained on.
 
-    about  for people: what it can be asked for.
-    words  that its captions were made of, in small letters; empty if unknown.
+    about   for people: what it can be asked for.
+    words   that its captions were made of, in small letters; empty if unknown.
+    frames  of its longest clips; 0 if unknown.
     """
 
     about: str = ""
     words: tuple[str, ...] = ()
+    frames: int = 0
 
     def strange(self, prompt: str) -> list[str]:
         """The words of a prompt that no caption held, nor one like it; none where `words` is empty.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from etils import epath
 from sora_jax import checkpoint
 from sora_jax.arrays import Batch
 from sora_jax.generation.domain import Domain, vocabulary
-from sora_jax.generation.pipeline import Pipeline, Tokenizer
+from sora_jax.generation.model import Tokenizer
+from sora_jax.generation.pipeline import Pipeline
 from sora_jax.models.autoencoder import Autoencoder
 
 AUTOENCODER = "autoencoder"
@@ -96,6 +97,7 @@ def load(folder: epath.PathLike | None = None, *, averaged: bool = True) -> Pipe
     step, record = _record(path)
     home = step.parent.parent if step.parent.name == checkpoint.CHECKPOINTS else step
     vae, vae_params = checkpoint.read_frozen(home / AUTOENCODER)
+    position = checkpoint.read_record(step, "data")
     abstract = checkpoint.abstract(record.objective, _one(vae, record.data.tokenizer))
     return _checked(
         Pipeline(
@@ -104,8 +106,9 @@ def load(folder: epath.PathLike | None = None, *, averaged: bool = True) -> Pipe
             vae=vae,
             vae_params=vae_params,
             tokenizer=record.data.tokenizer,
-            fps=float(checkpoint.read_record(step, "data")["fps"]),
+            fps=float(position["fps"]),
             source=str(step),
+            domain=Domain(frames=longest(position.get("buckets", ()))),
         )
     )
 
@@ -122,11 +125,14 @@ def freeze(folder: epath.PathLike, out: epath.PathLike, *, about: str) -> None:
         raise FileExistsError(f"{out} holds a model already; remove it, or give another folder")
     pipeline = load(folder)
     step, record = _record(checkpoint.located(folder))
+    data = record.data.open()
     generator = Generator(
         denoiser=pipeline.denoiser,
         tokenizer=pipeline.tokenizer,
         fps=pipeline.fps,
-        domain=Domain(about=about, words=vocabulary(_captions(record.data))),
+        domain=Domain(
+            about=about, words=vocabulary(_captions(data.content)), frames=longest(data.shapes)
+        ),
     )
     checkpoint.write_frozen(out / AUTOENCODER, pipeline.vae, _halved(pipeline.vae_params))
     kept = json.dumps(checkpoint.read_record(step, "experiment"), indent=1)
@@ -185,8 +191,12 @@ def _one(vae: Autoencoder, tokenizer: Tokenizer) -> Batch:
     )
 
 
-def _captions(data: Any) -> Iterator[str]:
-    content = data.open().content
+def longest(buckets: Iterable[str]) -> int:
+    """The frames of the longest of some buckets, named FRAMESxHEIGHTxWIDTH; 0 without any."""
+    return max((int(name.split("x")[0]) for name in buckets), default=0)
+
+
+def _captions(content: Any) -> Iterator[str]:
     for index in range(min(len(content.names), _CAPTIONS_READ)):
         yield from (caption.text for caption in content.read(index).captions)
 

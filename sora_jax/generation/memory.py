@@ -2,39 +2,77 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 from typing import Any
 
 import jax
 
 from sora_jax.arrays import Size
-from sora_jax.models.accounting import sampling_bytes
+from sora_jax.generation.pixels import AT_ONCE, LEAST_TILE
+from sora_jax.models.accounting import decoder_bytes, sampling_bytes
+
+log = logging.getLogger("sora_jax")
+
+_SHARE = 4
+"""The decoder takes at most one part in four of the memory; larger pictures go in tiles."""
 
 
-def check_memory(
-    pipeline: Any, size: Size, *, guided: bool, latents_at_once: int, batch: int = 1
-) -> None:
-    """Raises MemoryError, with the estimate, if sampling `size` pixels needs more than there is.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Need:
+    """What sampling a clip takes.
 
-    Guidance makes two estimates at once, and so doubles a step. The decoder takes `latents_at_once`
-    latent frames, both as many clips as there are in a `batch`.
+    tile  the longest side, in latents, that is decoded as a whole; None where all of it is.
     """
-    needed = sampling_bytes(
+
+    size: Size
+    bytes: int
+    tile: int | None
+
+    def __str__(self) -> str:
+        tiles = "" if self.tile is None else f", decoded in tiles of {self.tile} latents"
+        return f"{self.size} needs about {_gib(self.bytes)}{tiles}"
+
+
+def needed(pipeline: Any, size: Size, *, estimates: int, batch: int = 1) -> Need:
+    """Returns what sampling `batch` clips of `size` pixels together takes.
+
+    `estimates` are those that guidance makes at once. Raises MemoryError, with the estimate, where
+    there is not so much.
+    """
+    there = available_bytes()
+    tile = None if there is None else _tile(pipeline.vae, size, batch, there // _SHARE)
+    need = sampling_bytes(
         pipeline.denoiser.model,
         pipeline.vae,
         size,
-        latents_at_once=latents_at_once,
+        latents_at_once=AT_ONCE,
         text=pipeline.denoiser.text.positions(pipeline.tokenizer.tokens([""]).tokens.shape[1]),
         batch=batch,
-        estimates=2 if guided else 1,
+        estimates=estimates,
+        tile=tile,
     )
-    there = available_bytes()
-    if there is not None and needed > there:
+    if there is not None and need > there:
         raise MemoryError(
-            f"{size} needs about {_gib(needed)}, and this device has {_gib(there)}; ask for fewer "
-            f"frames or a smaller height and width{', or guidance 1' if guided else ''}"
+            f"{size} needs about {_gib(need)}, and this device has {_gib(there)}; ask for fewer "
+            f"frames or a smaller height and width{', or guidance 1' if estimates > 1 else ''}"
             f"{', or a smaller batch' if batch > 1 else ''}"
         )
+    return Need(size=size, bytes=need, tile=tile)
+
+
+def _tile(vae: Any, size: Size, batch: int, room: int) -> int | None:
+    """The largest tile whose decoding fits into `room`; None where the whole picture does."""
+
+    def fits(tile: int | None) -> bool:
+        return decoder_bytes(vae, size, latents_at_once=AT_ONCE, batch=batch, tile=tile) <= room
+
+    if fits(None):
+        return None
+    sides = vae.latent_size(size)[1:]
+    tiles = range(max(sides) - 1, LEAST_TILE, -LEAST_TILE)
+    return next((tile for tile in tiles if fits(tile)), LEAST_TILE)
 
 
 def available_bytes() -> int | None:

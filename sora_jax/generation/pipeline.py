@@ -1,64 +1,31 @@
-"""From prompts to clips: text to video and to image, at any size."""
+"""From prompts to clips: text to video and to image, at any size and of any length."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-import logging
-from collections.abc import Sequence
-from typing import Any, Protocol, overload, runtime_checkable
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
-from rich.progress import track
+from jaxtyping import UInt8
 
-import sora_jax
-from sora_jax.arrays import HostOrDevice, Key, Size, Text
-from sora_jax.diffusion.guidance import Guidance
-from sora_jax.diffusion.samplers import Euler, Sampler, fold, normal_rows
-from sora_jax.diffusion.times import grid
+from sora_jax.arrays import Size
+from sora_jax.data.framing import resized
+from sora_jax.data.video import write_stream
+from sora_jax.diffusion.samplers import fold
+from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.clip import Clip
-from sora_jax.generation.domain import Domain
-from sora_jax.generation.memory import check_memory
-from sora_jax.models.autoencoder import Autoencoder
-
-log = logging.getLogger("sora_jax")
-
-LATENTS_AT_ONCE = 8
-"""Latent frames decoded together; longer clips go through the decoder in a stream."""
+from sora_jax.generation.inputs import Given, read_frames
+from sora_jax.generation.model import Sampling, Settings, start_noise
+from sora_jax.generation.rollout import Kept, plan_hops, roll
+from sora_jax.generation.tasks import Tasks
 
 
-@runtime_checkable
-class Tokenizer(Protocol):
-    """Turns prompts into what the text encoder was trained on."""
-
-    def tokens(self, texts: Sequence[str]) -> Text: ...
-
-    def truncated(self, texts: Sequence[str]) -> int: ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Pipeline:
-    """A trained transformer with its text encoder, and the autoencoder whose latents it knows.
-
-    denoiser     the objective that it was trained by, with schedule, prediction and models.
-    params       {"model": ..., "text": ...}.
-    fps          frames per second of the clips that it was trained on.
-    source       where it came from, kept in what it makes.
-    domain       what it can be asked for. A prompt that goes beyond is told of, and gets its clip.
-    """
-
-    denoiser: Any
-    params: Any
-    vae: Autoencoder
-    vae_params: Any
-    tokenizer: Tokenizer
-    fps: float
-    source: str
-    domain: Domain = Domain()
+class Pipeline(Tasks):
+    """A trained model and all that it can be asked for; see `GenerativeModel` for its fields."""
 
     @overload
     def generate(self, prompt: str, **settings: Any) -> Clip: ...
@@ -71,25 +38,16 @@ class Pipeline:
         frames: int = 17,
         height: int = 64,
         width: int = 64,
-        steps: int = 50,
-        guidance: float | Guidance = 3.0,
-        seed: int = 0,
-        negative: str = "",
-        sampler: Sampler | None = None,
         batch: int = 1,
-        progress: bool = False,
+        **settings: Unpack[Settings],
     ) -> Clip | list[Clip]:
         """Returns a clip for a prompt, or one for each of several (seeds `seed`, `seed` + 1, ...).
 
         frames, height, width  of the clip, in pixels; one frame makes an image. Sizes that the
-                               autoencoder cannot make are sampled larger and cropped back.
-        steps      of the sampler, which is `Euler` by default; one that is given brings its own.
-        guidance   how strongly the prompt is followed: 1 not beyond what was learnt. A `Guidance`
-                   has an interval of times and a rescaling besides.
-        seed       the same seed gives the same clip.
-        negative   what to be guided away from.
+                               autoencoder cannot make are sampled larger and cut back. Clips longer
+                               than those of the training are made hop by hop (see `rollout`).
         batch      how many prompts are sampled together. It changes clips by rounding alone.
-        progress   show a bar.
+        settings   `model.Settings`.
 
         Raises ValueError for impossible settings and MemoryError, with the estimate, for a size
         that does not fit.
@@ -97,160 +55,151 @@ class Pipeline:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
             raise ValueError("prompt is an empty list; give at least one prompt")
-        wanted = Size(frames, height, width)
-        if min(*wanted, batch) < 1:
-            raise ValueError(
-                f"size {wanted} in batches of {batch} is impossible; all of these start at 1"
-            )
-        sampler = Euler(steps=steps) if sampler is None else sampler
-        latent_size = self.vae.latent_size(wanted)
-        if not isinstance(guidance, Guidance):
-            guidance = Guidance(scale=float(guidance))
-        together = min(batch, len(prompts))
-        check_memory(
-            self, wanted, guided=guidance.active, latents_at_once=LATENTS_AT_ONCE, batch=together
-        )
-        if cut := self.tokenizer.truncated(prompts):
-            log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))
-        self._hint(prompts)
+        size, together = Size(frames, height, width), min(batch, len(prompts))
+        how, tile, hops = self._plan(prompts, size, Sampling.of(**settings), batch=together)
+        tick = self.ticks(-(-len(prompts) // together) * len(hops), how)
         clips = []
-        total = -(-len(prompts) // together) * sampler.steps
-        ticks = iter(track(range(total), description="sampling", disable=not progress))
         for start in range(0, len(prompts), together):
             # The last batch is filled up, so that one program serves all.
             texts = prompts[start : start + together]
-            texts += [""] * (together - len(texts))
-            latent = self._sample(
-                self._condition(texts, negative),
-                latent_size,
-                sampler=sampler,
-                guidance=guidance,
-                keys=jnp.stack([jax.random.key(seed + start + row) for row in range(together)]),
-                tick=lambda: next(ticks, None),
+            rows = range(how.seed + start, how.seed + start + together)
+            latents = roll(
+                self,
+                texts + [""] * (together - len(texts)),
+                how,
+                hops,
+                size=self.vae.latent_size(size)[1:],
+                keys=jnp.stack([jax.random.key(row) for row in rows]),
+                tick=tick,
             )
-            videos = self.decode(latent)[:, :frames, :height, :width]
-            for row, text in enumerate(prompts[start : start + together]):
-                settings = {
-                    "prompt": text,
-                    "negative": negative,
-                    "seed": seed + start + row,
-                    "size": wanted,
-                    "sampler": sampler,
-                    "guidance": guidance,
-                    "model": self.source,
-                    "version": f"sora_jax {sora_jax.__version__}",
-                }
-                metadata = {name: str(value) for name, value in settings.items()}
-                clips.append(Clip(frames=videos[row], fps=self.fps, metadata=metadata))
-        next(ticks, None)
+            videos = self.codec(tile).decode(np.concatenate(list(latents), axis=1))
+            for text, row, video in zip(texts, rows, videos, strict=False):
+                own = dataclasses.replace(how, seed=row)
+                video = video[:frames, :height, :width]
+                clips.append(self.clip(video, own, task="generate", prompt=text, size=size))
         return clips[0] if isinstance(prompt, str) else clips
 
-    def _hint(self, prompts: Sequence[str]) -> None:
-        """Tells of the words that the model has never seen."""
-        if strange := dict.fromkeys(w for text in prompts for w in self.domain.strange(text)):
-            log.warning(
-                "%s was trained without the words: %s. It can be asked for: %s",
-                self.source,
-                ", ".join(strange),
-                self.domain.about,
-            )
+    def image(
+        self, prompt: str, *, height: int = 64, width: int = 64, **settings: Unpack[Settings]
+    ) -> Clip:
+        """Returns an image, a clip of one frame; see `generate`."""
+        return self.generate(prompt, frames=1, height=height, width=width, **settings)
 
-    def decode(
-        self, latent: Float[HostOrDevice, "batch f h w c"]
-    ) -> UInt8[np.ndarray, "batch frames height width 3"]:
-        """Returns the pixels of normalised latents, streamed where the clip is long."""
-        frames = latent.shape[1]
-        if frames <= LATENTS_AT_ONCE:
-            return np.asarray(_decode(self.vae, self.vae_params, latent))
-        parts, past = [], None
-        # The first latent stands for one frame; the rest in equal chunks, so that few programs are
-        # compiled.
-        for start in (0, *range(1, frames, LATENTS_AT_ONCE)):
-            end = 1 if start == 0 else start + LATENTS_AT_ONCE
-            part, past = _decode_chunk(self.vae, self.vae_params, latent[:, start:end], past)
-            parts.append(np.asarray(part))
-        return np.concatenate(parts, axis=1)
-
-    def _condition(self, prompts: list[str], negative: str) -> tuple[Text, Text | None]:
-        # The empty prompt is the null that training dropped captions to.
-        against = self.tokenizer.tokens([negative] * len(prompts)) if negative else None
-        return self.tokenizer.tokens(prompts), against
-
-    def _sample(
+    def generate_to(
         self,
-        condition: tuple[Text, Text | None],
-        size: Size,
+        path: str | os.PathLike[str],
+        prompt: str,
         *,
-        sampler: Sampler,
-        guidance: Guidance,
-        keys: Key,
-        tick: Any,
-    ) -> Float[Array, "batch f h w c"]:
-        # Every row from its own key, as if it were alone.
-        start_keys, step_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        x = jnp.zeros((len(keys), *size, self.vae.latent_channels))
-        x = normal_rows(start_keys, x)
-        x = self.denoiser.schedule.mix(jnp.zeros_like(x), x, 1.0)
-        tokens = int(self.denoiser.tokens(jnp.array([size]))[0])
-        times = np.asarray(grid(sampler.steps, self.denoiser.times.alpha(tokens)))
-        spoken = _speak(self.denoiser, guidance, self.params, *condition)
-        carry = sampler.init(x)
-        for index, (t, t_next) in enumerate(itertools.pairwise(times)):
-            carry = _step(
-                self.denoiser,
-                sampler,
-                guidance,
-                self.params,
-                spoken,
-                carry,
-                t,
-                t_next,
-                fold(step_keys, index),
-            )
-            jax.block_until_ready(carry)
-            tick()
-        return carry.x
+        frames: int,
+        height: int = 64,
+        width: int = 64,
+        **settings: Unpack[Settings],
+    ) -> None:
+        """Writes the clip of `generate` to a file, of any length in the same memory.
+
+        The latents of finished hops lie in a folder beside it, `path` and ".parts", until it is
+        written: called again with the same settings, it goes on where it was stopped. Raises
+        ValueError if parts of another clip lie there, else what `generate` and `write_video` raise.
+        """
+        size = Size(frames, height, width)
+        how, tile, hops = self._plan([prompt], size, Sampling.of(**settings))
+        told = self.clip(
+            np.zeros((0, height, width, 3), np.uint8),
+            how,
+            task="generate",
+            prompt=prompt,
+            size=size,
+        ).metadata
+        kept = Kept.open(f"{os.fspath(path)}.parts", dict(told))
+        latents = roll(
+            self,
+            [prompt],
+            how,
+            hops,
+            size=self.vae.latent_size(size)[1:],
+            keys=jax.random.key(how.seed)[None],
+            tick=self.ticks(len(hops), how),
+            kept=kept,
+        )
+        chunks = (video[0] for video in self.codec(tile).stream(latents))
+        write_stream(path, _framed(chunks, size), fps=self.fps, metadata=told)
+        kept.remove()
+
+    def refine(
+        self,
+        small: Given,
+        prompt: str,
+        *,
+        height: int,
+        width: int,
+        strength: float = 0.7,
+        **settings: Unpack[Settings],
+    ) -> Clip:
+        """Returns a clip of height x width with the composition of a small one of the same prompt.
+
+        The small clip is enlarged and noised to `strength`; and where it came from the same seed,
+        the low frequencies of that noise are the noise that it was made of. It is enlarged in
+        pixels: latents of another resolution are not those of a larger picture.
+        """
+        how = Sampling.of(**settings)
+        old = read_frames(small, fps=self.fps, what="small")
+        size = Size(len(old), height, width)
+        how, need = self.prepare([prompt], size, how, given=True)
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength={strength}: give a number in 0..1")
+        codec = self.codec(need.tile)
+        latent = codec.encode(resized(old, height, width))
+        key = jax.random.key(how.seed)[None]
+        coarse = (1, *self.vae.latent_size(Size(*old.shape[:3])), latent.shape[-1])
+        noise = refined_noise(
+            np.asarray(start_noise(key, coarse)),
+            np.asarray(start_noise(fold(key, 1), latent.shape)),
+        )
+        grid = Size(*latent.shape[1:4])
+        canvas = Canvas.blank(grid, latent.shape[-1]).put(latent, at=0, level=strength)
+        made = self.sample(
+            canvas, [prompt], how, keys=key, noise=jnp.asarray(noise), tick=self.ticks(1, how)
+        )
+        frames = codec.decode(made)[0][:, :height, :width]
+        return self.clip(frames, how, task="refine", prompt=prompt, size=size, strength=strength)
+
+    def decode(self, latent: Any) -> UInt8[np.ndarray, "batch frames height width 3"]:
+        """Returns the pixels of normalised latents, streamed where the clip is long."""
+        return self.codec().decode(latent)
+
+    def _plan(self, prompts, size, how, *, batch=1):
+        longest = self.domain.frames or size.frames
+        together = size._replace(frames=min(size.frames, longest))
+        how, need = self.prepare(prompts, together, how, batch=batch, given=size.frames > longest)
+        count = self.vae.latent_size(size).frames
+        return how, need.tile, plan_hops(0, count, window=self.window)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _speak(
-    denoiser: Any, guidance: Guidance, params: Any, text: Text, negative: Text | None
-) -> Any:
-    return denoiser.condition(params, text, guidance=guidance, negative=negative)
+def _framed(chunks: Iterator[Any], size: Size) -> Iterator[Any]:
+    """Chunks of frames, cut to a size."""
+    left = size.frames
+    for chunk in chunks:
+        yield chunk[:left, : size.height, : size.width]
+        left -= len(chunk)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _step(
-    denoiser: Any,
-    sampler: Sampler,
-    guidance: Guidance,
-    params: Any,
-    condition: Any,
-    carry: Any,
-    t: Any,
-    t_next: Any,
-    key: Key,
-) -> Any:
-    estimate = denoiser.estimator(params, condition, guidance=guidance)
-    key_or_none = key if sampler.stochastic else None
-    return sampler.step(
-        estimate, carry, t, t_next, schedule=denoiser.schedule, start=1.0, key=key_or_none
-    )
+def refined_noise(coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    """Returns standard normal noise of the size of `fine` whose low frequencies are `coarse`.
 
+    Of both [batch, frames, height, width, channels]. Each place of the coarse grid stands for a
+    block of the fine one: the mean of a block of n values of white noise is normal with deviation
+    n^-1/2, and independent of what is left of the block without it; so the mean may be replaced.
+    """
+    rows, columns = (np.arange(fine.shape[i]) * coarse.shape[i] // fine.shape[i] for i in (2, 3))
+    block = (rows[:, None] * coarse.shape[3] + columns).ravel()
 
-def to_uint8(video: Float[Array, "batch frames height width 3"]) -> UInt8[Array, "b f h w 3"]:
-    """Returns pixels of -1..1 as 0..255, clipped."""
-    return jnp.clip(jnp.round((video + 1) * 127.5), 0, 255).astype(jnp.uint8)
+    def by_place(noise: np.ndarray) -> np.ndarray:
+        return np.moveaxis(noise.reshape(*noise.shape[:2], -1, noise.shape[-1]), 2, 0)
 
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(vae: Autoencoder, params: Any, latent: Any) -> Any:
-    latent = vae.apply({"params": params}, latent, method="denormalise")
-    return to_uint8(vae.apply({"params": params}, latent, method="decode"))  # type: ignore[arg-type]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decode_chunk(vae: Autoencoder, params: Any, latent: Any, past: Any) -> Any:
-    latent = vae.apply({"params": params}, latent, method="denormalise")
-    video, past = vae.apply({"params": params}, latent, past, method="decode_chunk")
-    return to_uint8(video), past
+    old, new = by_place(coarse), by_place(fine)
+    total, count = np.zeros_like(old), np.zeros((len(old), 1, 1, 1), old.dtype)
+    np.add.at(total, block, new)
+    np.add.at(count, block, 1)
+    count = np.maximum(count, 1)  # a fine grid may have no place in a coarse one
+    mixed = new + (old / np.sqrt(count) - total / count)[block]
+    return np.moveaxis(mixed, 0, 2).reshape(fine.shape)

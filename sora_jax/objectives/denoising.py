@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +38,9 @@ BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 UNGUIDED = Guidance()
 
 Places = Float[Array, "batch latent_frames latent_height latent_width"]
+
+Forgotten = Callable[[Values, Values], tuple[Values, Values]]
+"""Latents and their times, with what is given noised like the rest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,13 +155,15 @@ class Denoising:
         """Returns the captions as `estimator` takes them, to be read once for all steps.
 
         Where `guidance` is active they are followed by as many of `negative`, what to be guided
-        away from: captions of the same number of tokens, the null caption by default.
+        away from: captions of the same number of tokens, the null caption by default. Where it
+        weighs what is given, by the captions once more.
         """
-        if not guidance.active:
-            return self._read(params, text)
-        against = self._null(text) if negative is None else negative
-        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), text, against)
-        return self._read(params, both)
+        parts = [text]
+        if guidance.active:
+            parts.append(self._null(text) if negative is None else negative)
+        if guidance.weighs_given:
+            parts.append(text)
+        return self._read(params, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts))
 
     def estimator(
         self,
@@ -168,40 +174,52 @@ class Denoising:
         known: Known | None = None,
         beside: Values | None = None,
         guidance: Guidance = UNGUIDED,
+        forgotten: Forgotten | None = None,
     ) -> Estimator:
         """Returns the function from (x, t) to an `Estimate` that a sampler asks for.
 
-        condition  of `condition`, for the same guidance. Where that is active both estimates are
-                   made in one pass over a batch of twice the size.
+        condition  of `condition`, for the same guidance. All the estimates that this needs are made
+                   in one pass over a batch so many times as large.
         extent     valid places of each row, in latents; all by default.
         known      the places that are given (start level 0); none by default.
         beside     further channels, for an objective whose model takes them.
+        forgotten  what (x, t) are where nothing is given, for guidance that weighs that.
 
         `t` may be a scalar or a field without channels.
         """
-        copies = 2 if guidance.active else 1
 
         def estimate(x: Values, t: Time) -> Estimate:
             field = jnp.asarray(t, float)
             field = field[None, None, None, None] if field.ndim == 0 else field
             field = jnp.broadcast_to(field, (x.shape[0], *field.shape[1:]))
-            x_all, t_all, extent_all, known_all, beside_all = jax.tree.map(
-                lambda leaf: jnp.concatenate([leaf] * copies), (x, field, extent, known, beside)
-            )
-            output = self._output(
-                params, x_all, t_all, condition, extent_all, known_all, beside_all
-            )
-            parts = self.prediction.estimate(output, x_all, t_all, self.schedule)
-            if not guidance.active:
-                return parts
-            conditional = jax.tree.map(lambda leaf: leaf[: x.shape[0]], parts)
-            unconditional = jax.tree.map(lambda leaf: leaf[x.shape[0] :], parts)
+            shown = [(x, field, extent, known, beside)] * (1 + guidance.active)
+            if guidance.weighs_given:
+                if forgotten is None or known is None:
+                    raise ValueError("guidance weighs what is given, and nothing is")
+                shown.append((*forgotten(x, field), extent, jnp.zeros_like(known), beside))
+            parts = self._estimate(params, condition, shown)
+            count = len(shown)
+            split = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), parts)
+            pieces = iter([jax.tree.map(lambda leaf, i=i: leaf[i], split) for i in range(count)])
             valid = None if extent is None else inside(extent, x.shape[1:4])
             return guidance(
-                conditional, unconditional, x, field, schedule=self.schedule, valid=valid
+                next(pieces),
+                next(pieces) if guidance.active else None,
+                x,
+                field,
+                schedule=self.schedule,
+                valid=valid,
+                alone=next(pieces) if guidance.weighs_given else None,
             )
 
         return estimate
+
+    def _estimate(self, params: Any, condition: Prompt, shown: Sequence[tuple[Any, ...]]) -> Any:
+        """Returns the estimates of several batches (x, t, extent, known, beside), one after the
+        other, in one pass."""
+        x, t, extent, known, beside = jax.tree.map(lambda *rows: jnp.concatenate(rows), *shown)
+        output = self._output(params, x, t, condition, extent, known, beside)
+        return self.prediction.estimate(output, x, t, self.schedule)
 
     def latent_extent(self, extent: Extent) -> Extent:
         """Returns the extent in latents of one in pixels: a place is valid if any pixel is."""

@@ -288,6 +288,7 @@ class _Run:
             "step": step,
             "fingerprint": self.data.fingerprint,
             "fps": self.data.fps,
+            "buckets": list(self.data.shapes),
         }
         self.checkpoints.save(
             step, trees=trees, records={"experiment": self.record, "data": position}

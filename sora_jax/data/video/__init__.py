@@ -9,6 +9,7 @@ from sora_jax.data.video.writing import (
     check_output,
     encode,
     read_metadata,
+    write_stream,
     write_video,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "read_at",
     "read_clip",
     "read_metadata",
+    "write_stream",
     "write_video",
 ]

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -55,8 +55,38 @@ def write_video(
     format cannot hold, and VideoError naming the path if it cannot be written.
     """
     data = encode(frames, os.fspath(path), fps=fps, metadata=metadata)
-    try:
+    with _named_failure(path):
         _write_whole(os.fspath(path), data)
+
+
+def write_stream(
+    path: str | os.PathLike[str],
+    chunks: Iterable[Frames],
+    *,
+    fps: Rate,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes frames that come in chunks, each gone before the next comes; see `write_video`.
+
+    Only an .mp4 can be written so: a .gif has one palette for all of its frames, which are gathered
+    first.
+    """
+    name = os.fspath(path)
+    if _check_format(name, 2, fps) != ".mp4":
+        write_video(name, np.concatenate(list(chunks)), fps=fps, metadata=metadata)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "clip.mp4"
+        _write_mp4(file, chunks, fps, metadata or {})
+        with _named_failure(path), _whole(name) as target:
+            epath.Path(file).copy(target, overwrite=True)
+
+
+@contextlib.contextmanager
+def _named_failure(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns whatever keeps a file from being written into a VideoError."""
+    try:
+        yield
     except Exception as error:  # a bucket fails in ways of its own
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise VideoError(os.fspath(path), f"cannot be written: {reason}") from error
@@ -140,19 +170,28 @@ def _mp4(frames: Frames, fps: Rate, metadata: Mapping[str, str]) -> bytes:
     # Moving the index to the front, so that a browser can begin to play, needs a file with a name.
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.mp4"
-        flags = {"movflags": "use_metadata_tags+faststart"}
-        with av.open(str(file), "w", options=flags) as container:
-            container.metadata.update(metadata)
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.options = {"crf": "17", "preset": "medium"}
-            stream.height, stream.width = frames.shape[1:3]
-            odd = stream.height % 2 or stream.width % 2
-            stream.pix_fmt = "yuv444p" if odd else "yuv420p"
-            _say_colours(stream.codec_context)
-            for frame in _converted(frames, stream.pix_fmt):
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+        _write_mp4(file, [frames], fps, metadata)
         return file.read_bytes()
+
+
+def _write_mp4(
+    file: Path, chunks: Iterable[Frames], fps: Rate, metadata: Mapping[str, str]
+) -> None:
+    flags = {"movflags": "use_metadata_tags+faststart"}
+    with av.open(str(file), "w", options=flags) as container:
+        container.metadata.update(metadata)
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.options = {"crf": "17", "preset": "medium"}
+        layout = ""
+        for frames in chunks:
+            if not layout:
+                stream.height, stream.width = frames.shape[1:3]
+                odd = stream.height % 2 or stream.width % 2
+                layout = stream.pix_fmt = "yuv444p" if odd else "yuv420p"
+                _say_colours(stream.codec_context)
+            for frame in _converted(frames, layout):
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def _say_colours(context: av.VideoCodecContext) -> None:
@@ -210,14 +249,21 @@ def _png(frames: Frames, fps: Rate, metadata: Mapping[str, str]) -> bytes:
 
 
 def _write_whole(path: str, data: bytes) -> None:
+    with _whole(path) as target:
+        target.write_bytes(data)
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[epath.Path]:
+    """Where to write what is to appear at `path` when it is complete."""
+    target = epath.Path(path)
     if not is_local(path):
         # An object in a bucket appears when its upload is complete.
-        epath.Path(path).write_bytes(data)
+        yield target
         return
-    target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""The `sora-jax` command: each subcommand a thin function over the package.
+
+sora-jax train EXPERIMENT.py [--out DIR] [--smoke] [--any.field value ...]
+sora-jax generate PROMPT ... [--checkpoint DIR] --out clip.mp4
+sora-jax image PROMPT --height 128 --width 128 --out image.png
+sora-jax animate IMAGE [PROMPT]
+sora-jax extend VIDEO [PROMPT] [--direction backward]
+sora-jax loop [VIDEO] [--prompt PROMPT]
+sora-jax edit VIDEO PROMPT [--strength 0.6]
+sora-jax connect FIRST SECOND [PROMPT]
+sora-jax retake VIDEO PROMPT [--span FIRST END] [--box TOP LEFT BOTTOM RIGHT]
+sora-jax evaluate [CHECKPOINT] [FILES ...]
+sora-jax encode AUTOENCODER DATA --out DIR
+sora-jax freeze RUN --about TEXT --out DIR
+sora-jax describe DATA-OR-EXPERIMENT
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from sora_jax.cli.generation import animate, connect, edit, extend, generate, image, loop, retake
+from sora_jax.cli.measuring import describe, evaluate
+from sora_jax.cli.training import encode, freeze, train
+
+TRACEBACK = "SORA_JAX_TRACEBACK"
+"""Environment variable that, when set, lets every error end with its traceback."""
+
+COMMANDS = (
+    train,
+    generate,
+    image,
+    animate,
+    extend,
+    loop,
+    edit,
+    connect,
+    retake,
+    evaluate,
+    encode,
+    freeze,
+    describe,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; an error that a user can mend ends it with one message and code 1."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("sora_jax").setLevel(logging.INFO)
+    try:
+        if given[:1] == ["train"]:
+            train(given[1:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                {command.__name__: command for command in COMMANDS},
+                prog="sora-jax",
+                description="Trains, samples and measures models of video; "
+                "`sora-jax COMMAND --help` tells of each command.",
+                args=given,
+            )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError, *_errors()) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"sora-jax: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from sora_jax.checkpoint import CheckpointError
+    from sora_jax.data.video import VideoError
+
+    return (CheckpointError, VideoError)

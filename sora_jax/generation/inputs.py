@@ -1,0 +1,90 @@
+"""Videos and images that a user gives, as frames at the rate and size that a model can go on from.
+
+Whatever is converted is said.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sora_jax.arrays import Size
+from sora_jax.data.framing import fitted, resized
+from sora_jax.data.video import probe, read_clip
+from sora_jax.generation.clip import Clip
+
+log = logging.getLogger("sora_jax")
+
+Frames = UInt8[np.ndarray, "frames height width 3"]
+
+Given = str | os.PathLike[str] | np.ndarray | Clip
+"""A file, a clip, or uint8 frames [frames, height, width, 3] (an image without the first axis)."""
+
+
+def read_frames(given: Given, *, fps: float, what: str = "video") -> Frames:
+    """Returns the frames of what was given at the rate `fps`, nearest in time; `what` names it.
+
+    An array is taken to be at that rate. Raises ValueError for an array that is no video, and
+    VideoError for a file that cannot be read.
+    """
+    if isinstance(given, Clip):
+        return _at_rate(given.frames, given.fps, fps, what)
+    if isinstance(given, np.ndarray):
+        return _array(given, what)
+    known = probe(given)
+    if known.fps and known.fps != fps:
+        log.info("%s %s: read at %g frames per second, not %g", what, given, fps, known.fps)
+    return read_clip(given, fps=fps if known.fps else None, known=known)
+
+
+def _array(given: np.ndarray, what: str) -> Frames:
+    frames = given[None] if given.ndim == 3 else given
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(
+            f"{what} is an array of {given.dtype} {given.shape}; give uint8 [frames, height, "
+            "width, 3], or [height, width, 3] for an image"
+        )
+    return frames
+
+
+def _at_rate(frames: Frames, rate: float, fps: float, what: str) -> Frames:
+    if rate == fps or len(frames) == 1:
+        return frames
+    log.info("%s: read at %g frames per second, not %g", what, fps, rate)
+    count = max(1, round(len(frames) * fps / rate))
+    return frames[np.minimum((np.arange(count) * rate / fps).astype(int), len(frames) - 1)]
+
+
+def fit(
+    frames: Frames, *, height: int | None = None, width: int | None = None, what: str = "video"
+) -> Frames:
+    """Returns frames in their own aspect ratio, as large as height x width holds.
+
+    A side that is not given does not bind; without both the frames stay as they are. Never cropped
+    or padded. Raises ValueError for a side below 1.
+    """
+    if height is None and width is None:
+        return frames
+    if min(height or 1, width or 1) < 1:
+        raise ValueError(f"height {height} and width {width} are impossible; both start at 1")
+    own = frames.shape[1:3]
+    unbound = 2**30
+    box = Size(1, height or unbound, width or unbound)
+    size = fitted(*own, box=box, enlarge=float(unbound))
+    if size != own:
+        log.info("%s: made %dx%d of %dx%d (height x width)", what, *size, *own)
+    if size != (height or size[0], width or size[1]):
+        log.info("%s: its aspect ratio is kept, so it is not %sx%s", what, height, width)
+    return resized(frames, *size)
+
+
+def like(frames: Frames, other: Frames, *, what: str) -> Frames:
+    """Returns frames at the size of others, stretched where their aspect ratio differs."""
+    size = other.shape[1:3]
+    if frames.shape[1:3] == size:
+        return frames
+    log.info("%s: made %dx%d of %dx%d, as the first is", what, *size, *frames.shape[1:3])
+    return resized(frames, *size)

@@ -1,0 +1,285 @@
+"""What all tasks of generation do: read a prompt, sample a canvas, tell how a clip came to be."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+from rich.progress import track
+
+import sora_jax
+from sora_jax.arrays import Key, Latent, Size, Text
+from sora_jax.diffusion.guidance import Guidance
+from sora_jax.diffusion.samplers import Euler, Sampler, fold, normal_rows
+from sora_jax.diffusion.times import grid
+from sora_jax.generation.canvas import Canvas, estimator, ring
+from sora_jax.generation.clip import Clip
+from sora_jax.generation.domain import Domain
+from sora_jax.generation.memory import Need, needed
+from sora_jax.generation.pixels import Codec
+from sora_jax.models.autoencoder import Autoencoder
+
+log = logging.getLogger("sora_jax")
+
+Tick = Callable[[], Any]
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns prompts into what the text encoder was trained on."""
+
+    def tokens(self, texts: Sequence[str]) -> Text: ...
+
+    def truncated(self, texts: Sequence[str]) -> int: ...
+
+
+class Settings(TypedDict, total=False):
+    """How a clip is sampled; all tasks take these by name.
+
+    steps     of the sampler, which is `Euler` by default; one that is given brings its own. 50.
+    guidance  how strongly the prompt is followed: 1 not beyond what was learnt. A `Guidance` has an
+              interval of times, a rescaling, and a scale for what is given. 3.
+    seed      the same seed gives the same clip. 0.
+    negative  what to be guided away from.
+    held      the diffusion time at which the model is shown what is given; a little, such as 0.02,
+              frees its movement. 0.
+    progress  show a bar.
+    """
+
+    steps: int
+    guidance: float | Guidance
+    seed: int
+    negative: str
+    sampler: Sampler | None
+    held: float
+    progress: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """`Settings`, each with a value."""
+
+    sampler: Sampler
+    guidance: Guidance
+    seed: int
+    negative: str
+    held: float
+    progress: bool
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        steps: int = 50,
+        guidance: float | Guidance = 3.0,
+        seed: int = 0,
+        negative: str = "",
+        sampler: Sampler | None = None,
+        held: float = 0.0,
+        progress: bool = False,
+    ) -> Sampling:
+        """Fills in what is not given. Raises ValueError for impossible values."""
+        if not 0 <= held <= 1:
+            raise ValueError(f"held={held}: give a diffusion time in 0..1")
+        return cls(
+            sampler=Euler(steps=steps) if sampler is None else sampler,
+            guidance=guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance),
+            seed=seed,
+            negative=negative,
+            held=held,
+            progress=progress,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class GenerativeModel:
+    """A trained transformer with its text encoder, and the autoencoder whose latents it knows.
+
+    denoiser     the objective that it was trained by, with schedule, prediction and models.
+    params       {"model": ..., "text": ...}.
+    fps          frames per second of the clips that it was trained on.
+    source       where it came from, kept in what it makes.
+    domain       what it can be asked for. A prompt that goes beyond is told of, and gets its clip.
+    """
+
+    denoiser: Any
+    params: Any
+    vae: Autoencoder
+    vae_params: Any
+    tokenizer: Tokenizer
+    fps: float
+    source: str
+    domain: Domain = Domain()
+
+    @property
+    def window(self) -> int | None:
+        """The most latent frames that it was trained on together; None if that is not known."""
+        frames = self.domain.frames
+        return self.vae.latent_size(Size(frames, 1, 1)).frames if frames else None
+
+    def codec(self, tile: int | None = None) -> Codec:
+        """Returns what turns clips into latents and back, in tiles if they are large."""
+        return Codec(vae=self.vae, params=self.vae_params, tile=tile)
+
+    def prepare(
+        self, prompts: Sequence[str], size: Size, how: Sampling, *, batch: int = 1, given: bool
+    ) -> tuple[Sampling, Need]:
+        """Looks at what is asked for before any work: prompts of `size` pixels, `batch` together.
+
+        Returns the settings that apply, as what is not `given` cannot be weighed. Raises ValueError
+        for an impossible size and MemoryError, with the estimate, for one that does not fit.
+        """
+        if min(*size, batch) < 1:
+            raise ValueError(
+                f"size {size} in batches of {batch} is impossible; all of these start at 1"
+            )
+        if how.guidance.weighs_given and not given:
+            plain = dataclasses.replace(how.guidance, given=1.0)
+            how = dataclasses.replace(how, guidance=plain)
+        need = needed(self, size, estimates=how.guidance.estimates, batch=batch)
+        if how.progress:
+            log.info("%s", need)
+        if cut := self.tokenizer.truncated(prompts):
+            log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))
+        if strange := dict.fromkeys(w for text in prompts for w in self.domain.strange(text)):
+            log.warning(
+                "%s was trained without the words: %s. It can be asked for: %s",
+                self.source,
+                ", ".join(strange),
+                self.domain.about,
+            )
+        return how, need
+
+    def sample(
+        self,
+        canvas: Canvas,
+        prompts: Sequence[str],
+        how: Sampling,
+        *,
+        keys: Key,
+        noise: Latent | None = None,
+        closed: bool = False,
+        tick: Tick | None = None,
+    ) -> Latent:
+        """Returns the latents of a canvas, each row by its prompt and its own key, as if alone.
+
+        noise   what to begin with; by default that of the keys.
+        closed  the latents close to a ring.
+
+        What is given on the canvas comes back to the bit.
+        """
+        step_keys = jax.vmap(jax.random.split)(keys)[:, 1]
+        noise = start_noise(keys, canvas.reference.shape) if noise is None else noise
+        x = self.denoiser.schedule.mix(canvas.reference, noise, canvas.start)
+        spoken = _speak(
+            self.denoiser,
+            how.guidance,
+            self.params,
+            self.tokenizer.tokens(prompts),
+            # The empty prompt is the null that training dropped captions to.
+            self.tokenizer.tokens([how.negative] * len(prompts)) if how.negative else None,
+        )
+        before = None
+        if closed:
+            before = start_noise(fold(keys, 1), x[:, :1].shape)
+        carry = how.sampler.init(x)
+        for index, (t, t_next) in enumerate(itertools.pairwise(self._times(canvas, how))):
+            carry = _step(
+                self.denoiser,
+                how.sampler,
+                how.guidance,
+                self.params,
+                spoken,
+                canvas,
+                before,
+                (noise, jnp.asarray(how.held, float)),
+                carry,
+                (t, t_next, index),
+                fold(step_keys, index),
+            )
+            jax.block_until_ready(carry)
+            if tick:
+                tick()
+        return carry.x
+
+    def _times(self, canvas: Canvas, how: Sampling) -> np.ndarray:
+        """The times of sampling, from the highest start level on."""
+        size = jnp.array([canvas.reference.shape[1:4]])
+        alpha = self.denoiser.times.alpha(int(self.denoiser.tokens(size)[0]))
+        times = np.asarray(grid(how.sampler.steps, alpha))
+        highest = float(canvas.start.max())
+        return np.array([highest, *times[times < highest]], times.dtype)
+
+    def ticks(self, hops: int, how: Sampling) -> Tick:
+        """Returns what moves a bar by a step of the sampler, `hops` times all of them."""
+        total = range(hops * how.sampler.steps)
+        bar = iter(track(total, description="sampling", disable=not how.progress))
+        return lambda: next(bar, None)
+
+    def clip(
+        self, frames: UInt8[np.ndarray, "frames height width 3"], how: Sampling, **told: Any
+    ) -> Clip:
+        """Returns frames as a clip that tells how it was made: by `told`, and by the settings."""
+        settings = told | {
+            "negative": how.negative,
+            "seed": how.seed,
+            "sampler": how.sampler,
+            "guidance": how.guidance,
+            "model": self.source,
+            "version": f"sora_jax {sora_jax.__version__}",
+        }
+        metadata = {name: str(value) for name, value in settings.items()}
+        return Clip(frames=frames, fps=self.fps, metadata=metadata)
+
+
+def start_noise(keys: Key, shape: tuple[int, ...]) -> Latent:
+    """Returns what sampling begins with: standard normal noise, each row of it from its key."""
+    return normal_rows(jax.vmap(jax.random.split)(keys)[:, 0], jnp.zeros(shape))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _speak(
+    denoiser: Any, guidance: Guidance, params: Any, text: Text, negative: Text | None
+) -> Any:
+    return denoiser.condition(params, text, guidance=guidance, negative=negative)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+    denoiser: Any,
+    sampler: Sampler,
+    guidance: Guidance,
+    params: Any,
+    condition: Any,
+    canvas: Canvas,
+    before: Latent | None,
+    held: tuple[Latent, Any],
+    carry: Any,
+    when: tuple[Any, Any, Any],
+    key: Key,
+) -> Any:
+    t, t_next, index = when
+    if before is None:
+        estimate = estimator(
+            denoiser, params, condition, canvas, noise=held[0], held=held[1], guidance=guidance
+        )
+    else:
+        open_clips = denoiser.estimator(params, condition, guidance=guidance)
+        estimate = ring(open_clips, before, offset=index)
+    return sampler.step(
+        estimate,
+        carry,
+        t,
+        t_next,
+        schedule=denoiser.schedule,
+        start=canvas.start,
+        key=key if sampler.stochastic else None,
+    )
