@@ -50,7 +50,9 @@ def _array(given: np.ndarray, what: str) -> Frames:
     return frames
 
 
-def _at_rate(frames: Frames, rate: float, fps: float, what: str) -> Frames:
+def _at_rate(
+    frames: Frames, rate: float, fps: float, what: str
+) -> UInt8[np.ndarray, "count height width 3"]:
     if rate == fps or len(frames) == 1:
         return frames
     log.info("%s: read at %g frames per second, not %g", what, fps, rate)
@@ -59,7 +61,11 @@ def _at_rate(frames: Frames, rate: float, fps: float, what: str) -> Frames:
 
 
 def fit(
-    frames: Frames, *, height: int | None = None, width: int | None = None, what: str = "video"
+    frames: UInt8[np.ndarray, "frames own_height own_width 3"],
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    what: str = "video",
 ) -> Frames:
     """Returns frames in their own aspect ratio, as large as height x width holds.
 
@@ -68,7 +74,7 @@ def fit(
     """
     if height is None and width is None:
         return frames
-    if min(height or 1, width or 1) < 1:
+    if any(side is not None and side < 1 for side in (height, width)):
         raise ValueError(f"height {height} and width {width} are impossible; both start at 1")
     own = frames.shape[1:3]
     unbound = 2**30
@@ -81,7 +87,12 @@ def fit(
     return resized(frames, *size)
 
 
-def like(frames: Frames, other: Frames, *, what: str) -> Frames:
+def like(
+    frames: UInt8[np.ndarray, "frames own_height own_width 3"],
+    other: UInt8[np.ndarray, "others height width 3"],
+    *,
+    what: str,
+) -> Frames:
     """Returns frames at the size of others, stretched where their aspect ratio differs."""
     size = other.shape[1:3]
     if frames.shape[1:3] == size:

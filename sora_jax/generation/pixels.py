@@ -176,7 +176,9 @@ def _weight(span: tuple[int, int], side: int, grown: int) -> Float[np.ndarray, "
     return np.clip((np.minimum(from_start, from_end) - MARGIN) / RAMP, 1e-6, 1)
 
 
-def _whole_blocks(frames: Frames, block: int) -> Frames:
+def _whole_blocks(
+    frames: Frames, block: int
+) -> UInt8[np.ndarray, "frames whole_height whole_width 3"]:
     """The frames, their last row and column repeated until blocks are whole."""
     sides = [(0, -side % block) for side in frames.shape[1:3]]
     return np.pad(frames, [(0, 0), *sides, (0, 0)], mode="edge")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,6 @@ from sora_jax.generation.pixels import Codec
 from sora_jax.generation.rollout import plan_hops, roll
 
 log = logging.getLogger("sora_jax")
-
-Direction = Literal["forward", "backward"]
 
 LEAST = 2
 """Latents on either side of a gap: with one alone nobody could tell how things move."""
@@ -76,12 +74,12 @@ class Tasks(GenerativeModel):
         prompt: str = "",
         *,
         frames: int = 16,
-        direction: Direction = "forward",
+        direction: str = "forward",
         height: int | None = None,
         width: int | None = None,
         **settings: Unpack[Settings],
     ) -> Clip:
-        """Returns the whole clip and so many new frames, after it or before it.
+        """Returns the whole clip and so many new frames, after it (forward) or before (backward).
 
         Clips with different seeds that are extended backward are several beginnings that share one
         ending.
@@ -279,7 +277,7 @@ class Tasks(GenerativeModel):
         """The frames of latents and of `_new_before(frames)` that come before them."""
         count = self.vae.latent_size(Size(frames, 1, 1)).frames
         window = self.window or count + latent.shape[1]
-        if window < LEAST + 2:
+        if window < min(LEAST + 2, count + latent.shape[1]):
             raise ValueError(
                 f"this model was trained on clips of {window} latent frames, too few to go on from"
             )
@@ -365,7 +363,7 @@ def _blank_like(latent: np.ndarray, frames: int) -> Canvas:
     return Canvas.blank(Size(frames, *latent.shape[2:4]), latent.shape[-1])
 
 
-def _cut(made: Frames, start: int, count: int, like: Frames) -> Frames:
+def _cut(made: np.ndarray, start: int, count: int, like: np.ndarray) -> np.ndarray:
     """`count` frames from `start` on, of the height and width of others."""
     return made[start : start + count, : like.shape[1], : like.shape[2]]
 

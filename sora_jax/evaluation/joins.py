@@ -1,0 +1,139 @@
+"""How well what is made joins what was given, pixel by pixel and move by move.
+
+Every measure is told the frame at which the new part begins, and has values that speak for
+themselves: what real clips have at a frame in their middle (the ceiling), and what a hard cut, a
+cross-fade or a frozen frame have (the floors).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from scipy import stats
+
+Frames = UInt8[ndarray, "frames height width 3"]
+
+# A quarter of a grey level: still pictures change by less, and would divide by nothing.
+_STILL = 0.25
+
+# Block matching: blocks of 8 x 8 pixels, moved by up to 6 in each direction.
+_BLOCK, _REACH = 8, 6
+
+
+def changes(frames: Frames) -> Float[ndarray, " steps"]:
+    """The mean absolute change of a pixel from each frame to the next, in grey levels of 255."""
+    return np.abs(np.diff(frames.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+
+
+def seam_ratio(frames: Frames, at: int, *, around: int = 8) -> float:
+    """The change into frame `at` over the median of the changes around it: 1 without a seam.
+
+    around  how many changes on either side are looked at.
+    """
+    _check_place(frames, at)
+    step = changes(frames)
+    low, high = max(0, at - 1 - around), at + around
+    others = np.concatenate([step[low : at - 1], step[at:high]])
+    return float((step[at - 1] + _STILL) / (np.median(others) + _STILL))
+
+
+def loop_closure(frames: Frames) -> float:
+    """The `seam_ratio` from the last frame to the first."""
+    half = len(frames) // 2
+    return seam_ratio(np.roll(frames, half, axis=0), half)
+
+
+def velocity_mismatch(frames: Frames, at: int, *, over: int = 2) -> float:
+    """How differently things move before and after frame `at`, in pixels per frame.
+
+    The distance between the mean velocities of the blocks that move on either side, each over
+    `over` steps; 0 where nothing moves. Things that bounce have a mismatch in real clips too.
+    """
+    _check_place(frames, at)
+    sides = frames[max(0, at - 1 - over) : at], frames[at : at + 1 + over]
+    # Things that move leave their blocks, so each side is summed up before it is compared.
+    before, after = (_velocity(side) for side in sides)
+    return float(np.linalg.norm(before - after))
+
+
+def _velocity(frames: Frames) -> Float[ndarray, "2"]:
+    """The mean velocity of the blocks that move, down and right, in pixels per frame."""
+    if len(frames) < 2:
+        return np.zeros(2)
+    moves = np.mean([_moves(one, two) for one, two in itertools.pairwise(frames)], axis=0)
+    moving = moves[np.abs(moves).sum(-1) > 0]
+    return moving.mean(0) if len(moving) else np.zeros(2)
+
+
+def _moves(one: ndarray, two: ndarray) -> Float[ndarray, "rows columns 2"]:
+    """Where each block of `two` came from in `one`: the least change, and the least way to it."""
+    height, width = (side - side % _BLOCK for side in one.shape[:2])
+    one, two = (frame[:height, :width].astype(np.float32) for frame in (one, two))
+    padded = np.pad(one, [(_REACH, _REACH), (_REACH, _REACH), (0, 0)], mode="edge")
+    ways = itertools.product(range(-_REACH, _REACH + 1), repeat=2)
+    best = np.full((height // _BLOCK, width // _BLOCK), np.inf)
+    found = np.zeros((*best.shape, 2))
+    for down, right in sorted(ways, key=lambda way: way[0] ** 2 + way[1] ** 2):
+        top, left = _REACH - down, _REACH - right
+        moved = padded[top : top + height, left : left + width]
+        cost = np.abs(moved - two).mean(-1)
+        cost = cost.reshape(best.shape[0], _BLOCK, best.shape[1], _BLOCK).mean((1, 3))
+        # A longer way must be better by more than noise.
+        better = cost < best - 0.5
+        best = np.where(better, cost, best)
+        found[better] = down, right
+    return found
+
+
+def colour_drift(frames: Frames, hop: int) -> float:
+    """How far the mean colour moves from one hop of so many frames to the next, in grey levels.
+
+    The mean over hops of the length of the step in red, green and blue.
+    """
+    parts = [frames[start : start + hop] for start in range(0, len(frames) - hop + 1, hop)]
+    means = np.array([part.mean(axis=(0, 1, 2)) for part in parts])
+    if len(means) < 2:
+        raise ValueError(f"{len(frames)} frames do not hold two hops of {hop}")
+    return float(np.linalg.norm(np.diff(means, axis=0), axis=1).mean())
+
+
+def diversity(clips: Sequence[Frames]) -> float:
+    """The root mean square difference between clips of one length, pair by pair, in grey levels."""
+    pairs = list(itertools.combinations([clip.astype(np.float32) for clip in clips], 2))
+    if not pairs:
+        raise ValueError("diversity is of two clips or more")
+    return float(np.mean([np.sqrt(np.square(one - two).mean()) for one, two in pairs]))
+
+
+def monotone(values: Sequence[float]) -> float:
+    """Spearman's rank correlation of values with their order: 1 if they always rise; 0 if all are
+    the same."""
+    if len(set(values)) < 2:
+        return 0.0
+    return float(stats.spearmanr(np.arange(len(values)), values)[0])
+
+
+def hard_cut(first: Frames, second: Frames, at: int) -> Frames:
+    """The first clip up to frame `at`, then the second: a floor."""
+    return np.concatenate([first[:at], second[at:]])
+
+
+def cross_fade(first: Frames, second: Frames, start: int, end: int) -> Frames:
+    """From one clip to another of the same length, blended from frame `start` to `end`: a floor."""
+    share = np.clip((np.arange(len(first)) - start + 1) / (end - start + 1), 0, 1)
+    share = share[:, None, None, None]
+    return np.round(first * (1 - share) + second * share).astype(np.uint8)
+
+
+def frozen(frames: Frames, at: int, count: int) -> Frames:
+    """A clip that stands still from frame `at` on, for `count` frames: a floor."""
+    return np.concatenate([frames[:at], frames[at - 1 : at].repeat(count, axis=0)])
+
+
+def _check_place(frames: Frames, at: int) -> None:
+    if not 1 <= at < len(frames):
+        raise ValueError(f"frame {at} has no frame on both sides in a clip of {len(frames)}")

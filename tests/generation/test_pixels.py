@@ -1,0 +1,69 @@
+"""Clips to latents and back: streamed, tiled, from either end, and round."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.generation.pixels import AT_ONCE, LEAST_TILE, PREROLL
+from tests.generation.untrained import clip, same, untrained
+
+
+def test_a_stream_is_the_whole():
+    codec, frames = untrained().codec(), clip(4 * AT_ONCE + 8)
+    latent = codec.encode(frames)
+    assert latent.shape == (1, 1 + AT_ONCE + 2, 2, 3, 8)
+    short = codec.encode(frames[: 4 * AT_ONCE - 3])
+    np.testing.assert_allclose(latent[:, : short.shape[1]], short, atol=1e-4)
+    whole = codec.decode(latent)[0]
+    assert same(whole[: 4 * AT_ONCE - 3], codec.decode(short)[0])
+    parts = codec.stream(latent[:, part] for part in (slice(0, 3), slice(3, 4), slice(4, None)))
+    assert same(np.concatenate(list(parts), axis=1)[0], whole)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 7, 8])
+def test_a_clip_to_go_on_with_ends_with_its_last_frame(frames: int):
+    codec, given = untrained().codec(), clip(frames)
+    latent, before = codec.encode_ending(given)
+    decoded = codec.decode(latent)[0]
+    assert len(decoded) == before + frames and before < 4
+    plain = codec.encode(np.concatenate([given[:1].repeat(before, 0), given]))
+    np.testing.assert_array_equal(latent, plain)
+
+
+def test_a_clip_by_itself_is_encoded_as_in_training():
+    pipeline, given = untrained(), clip(12)
+    latent = pipeline.codec().encode_lone(given)
+    assert latent.shape[1] == 3
+    # In training: the suffix of a longer clip, of which the encoder may not see the rest.
+    longer = np.concatenate([clip(1 + 4 * PREROLL, seed=5), given])
+    known = np.arange(1 + PREROLL + 3) > PREROLL
+    lone = np.asarray(pipeline.vae.lone(jnp.asarray(longer[None]), jnp.asarray(known[None])))
+    trained = pipeline.codec().encode(lone[0])[:, 1 + PREROLL :]
+    np.testing.assert_allclose(latent, trained, atol=1e-5)
+
+
+def test_a_ring_begins_anywhere():
+    codec = untrained().codec()
+    latent = codec.encode_lone(clip(16))
+    ring = codec.decode_ring(latent)
+    assert len(ring) == 16
+    turned = codec.decode_ring(np.roll(latent, 1, axis=1))
+    assert same(np.roll(ring, 4, axis=0), turned)
+
+
+def test_tiles_change_nothing_beyond_the_reach_of_the_decoder():
+    side = 8 * (LEAST_TILE + 9)
+    frames = clip(5, side, side + 8)
+    whole, tiled = untrained().codec(), untrained().codec(LEAST_TILE)
+    latent = whole.encode(frames)
+    np.testing.assert_allclose(tiled.encode(frames), latent, atol=1e-4)
+    assert same(tiled.decode(latent), whole.decode(latent))
+    assert same(
+        np.concatenate(list(tiled.stream([latent[:, :1], latent[:, 1:]])), axis=1),
+        whole.decode(latent),
+    )
+
+
+def test_too_small_tiles_are_refused():
+    with pytest.raises(ValueError, match=f"at least {LEAST_TILE}"):
+        untrained().codec(4)
