@@ -1,0 +1,380 @@
+"""What the tasks of one model are worth, measured on fresh sprites: a table, and sheets to look at.
+
+    python experiments/worlds/tasks.py [CHECKPOINT] --out tasks
+
+Every task gets clips of one shape and their captions, by default 32 of 17 frames and 64 x 64
+pixels. Beside the model stand what real clips have (the ceiling) and what a hard cut, a cross-fade
+or a frozen frame have (the floors), by the same measures (`evaluation.joins`):
+
+    given back    PSNR of the given frames, less that of the autoencoder's own reconstruction, dB
+    seam          the change at the join over the median change around it
+    velocity      how differently things move before and after the join, pixels per frame
+    closure       the seam from the last frame of a loop to its first
+    diversity     RMS difference of three beginnings with one ending, grey levels
+    faithfulness  PSNR of an edited clip against the clip, dB, by strength
+    slots         the share of colour, shape, motion and place that are those of the edit's prompt
+    towards B     connect: slots of a frame like the second clip's, less those like the first's
+
+Writes OUT/tasks.md, OUT/tasks.json and a PNG for each task.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+import sora_jax
+from sora_jax.arrays import Size
+from sora_jax.data.video import contact_sheet, write_video
+from sora_jax.evaluation import joins
+from sora_jax.evaluation.frames import psnr
+from sora_jax.evaluation.statistics import Mean
+from sora_jax.evaluation.suite import Case, cases
+from sora_jax.evaluation.suites.text import Text
+from sora_jax.generation.pipeline import Pipeline
+
+SIZE = Size(17, 64, 64)
+NEW = 16
+"""Frames that are made anew in each task."""
+STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
+BEGINNINGS = 3
+SHOWN = 6
+
+Frames = np.ndarray
+Clips = list[Frames]
+
+
+class Tasks:
+    """The clips, what the model makes of them, and the rows of the table so far."""
+
+    def __init__(self, pipeline: Pipeline, scenes: int, settings: dict, out: Path) -> None:
+        self.pipeline, self.settings, self.out = pipeline, settings, out
+        self.asked = cases(Text(size=SIZE._replace(frames=SIZE.frames + NEW)), scenes, seed=11)
+        self.true = [case.frames() for case in self.asked]
+        self.given = [clip[: SIZE.frames] for clip in self.true]
+        self.captions = [case.caption for case in self.asked]
+        codec = pipeline.codec()
+        self.back = [codec.decode(codec.encode(clip))[0] for clip in self.given]
+        self.rows: list[tuple[str, str, dict[str, Mean]]] = []
+        self.notes: list[str] = []
+
+    def row(self, task: str, measure: str, **arms: Sequence[float]) -> None:
+        self.rows.append((task, measure, {arm: Mean.of(list(x)) for arm, x in arms.items()}))
+
+    def each(self, task: str, make: Callable[[int], Frames]) -> Clips:
+        """What is made of each clip, and a sheet of the first."""
+        made = [make(index) for index in track(range(len(self.given)), task, transient=True)]
+        sheet = contact_sheet(made[:SHOWN], self.captions[:SHOWN], columns=9, height=96)
+        write_video(self.out / f"{task.replace(' ', '_')}.png", sheet[None], fps=1)
+        return made
+
+    def others(self, clips: Clips) -> Clips:
+        return [*clips[1:], clips[0]]
+
+    def given_back(self, task: str, pairs: Sequence[tuple[Frames, Frames, Frames]]) -> None:
+        """Of (made, given, reconstruction)."""
+        lost = [psnr(made, true).mean() - psnr(back, true).mean() for made, true, back in pairs]
+        self.row(task, "given back, dB", model=lost)
+
+    def join(self, task: str, made: Clips, at: int, real: Clips, real_at: int) -> None:
+        """Seam and velocity at frame `at` of what was made, `real_at` of real clips."""
+        cut = [joins.hard_cut(*p, real_at) for p in zip(real, self.others(real), strict=True)]
+        fade = [
+            joins.cross_fade(*p, real_at - 2, real_at + 2)
+            for p in zip(real, self.others(real), strict=True)
+        ]
+        still = [joins.frozen(clip, real_at, len(clip) - real_at) for clip in real]
+        for name, measure in (
+            ("seam", joins.seam_ratio),
+            ("velocity, px", joins.velocity_mismatch),
+        ):
+            self.row(
+                task,
+                name,
+                model=[measure(clip, at) for clip in made],
+                real=[measure(clip, real_at) for clip in real],
+                cut=[measure(clip, real_at) for clip in cut],
+                fade=[measure(clip, real_at) for clip in fade],
+                frozen=[measure(clip, real_at) for clip in still],
+            )
+
+    def animate(self) -> None:
+        made = self.each(
+            "animate",
+            lambda i: (
+                self.pipeline.animate(self.given[i][0], self.captions[i], **self.settings).frames
+            ),
+        )
+        codec = self.pipeline.codec()
+        back = [codec.decode(codec.encode(clip[:1]))[0] for clip in self.given]
+        self.given_back(
+            "animate",
+            [(m[:1], g[:1], b) for m, g, b in zip(made, self.given, back, strict=True)],
+        )
+        self.join("animate", made, 1, self.true, 1)
+        self.slots("animate", made)
+
+    def slots(self, task: str, made: Clips) -> None:
+        """Which slots of the captions the clips have, beside real clips."""
+        suite = Text(size=SIZE)
+        for name in ("colour", "shape", "motion", "place"):
+            self.row(
+                task,
+                name,
+                model=[suite.scores(c, m)[name] for c, m in zip(self.asked, made, strict=True)],
+                real=[
+                    suite.scores(c, m)[name] for c, m in zip(self.asked, self.given, strict=True)
+                ],
+            )
+
+    def forward(self) -> None:
+        made = self.each(
+            "extend forward",
+            lambda i: (
+                self.pipeline.extend(
+                    self.given[i], self.captions[i], frames=NEW, **self.settings
+                ).frames
+            ),
+        )
+        kept = [clip[: SIZE.frames] for clip in made]
+        self.given_back("extend forward", list(zip(kept, self.given, self.back, strict=True)))
+        self.join("extend forward", made, SIZE.frames, self.true, SIZE.frames)
+
+    def backward(self) -> None:
+        def begun(i: int, seed: int) -> Frames:
+            settings = self.settings | {"seed": seed}
+            return self.pipeline.extend(
+                self.given[i], self.captions[i], frames=NEW, direction="backward", **settings
+            ).frames
+
+        made = [
+            self.each(f"extend backward {seed}", lambda i, seed=seed: begun(i, seed))
+            for seed in range(BEGINNINGS)
+        ]
+        kept = [clip[NEW:] for clip in made[0]]
+        self.given_back("extend backward", list(zip(kept, self.given, self.back, strict=True)))
+        self.join("extend backward", made[0], NEW, self.true, SIZE.frames)
+        self.row(
+            "extend backward",
+            "diversity, grey levels",
+            model=[
+                joins.diversity([clips[i][:NEW] for clips in made]) for i in range(len(self.given))
+            ],
+            codec=[
+                joins.diversity([true, back])
+                for true, back in zip(self.given, self.back, strict=True)
+            ],
+        )
+
+    def loop(self) -> None:
+        made = self.each(
+            "loop",
+            lambda i: (
+                self.pipeline.loop(
+                    self.given[i][:16], prompt=self.captions[i], frames=NEW, **self.settings
+                ).frames
+            ),
+        )
+        self.join("loop", made, 16, self.true, SIZE.frames)
+        self.closure("loop", made)
+        texts = self.each(
+            "loop of text",
+            lambda i: (
+                self.pipeline.loop(prompt=self.captions[i], frames=NEW, **self.settings).frames
+            ),
+        )
+        self.closure("loop of text", texts)
+
+    def closure(self, task: str, made: Clips) -> None:
+        self.row(
+            task,
+            "closure",
+            model=[joins.loop_closure(clip) for clip in made],
+            real=[joins.seam_ratio(clip, SIZE.frames) for clip in self.true],
+            cut=[joins.loop_closure(clip) for clip in self.given],
+        )
+
+    def edit(self) -> None:
+        suite, targets = Text(size=SIZE), self.asked[1:] + self.asked[:1]
+        far, right = [], []
+        for strength in STRENGTHS:
+            made = self.each(
+                f"edit {strength}",
+                lambda i, strength=strength: (
+                    self.pipeline.edit(
+                        self.given[i], targets[i].caption, strength=strength, **self.settings
+                    ).frames
+                ),
+            )
+            far.append([psnr(m, g).mean() for m, g in zip(made, self.given, strict=True)])
+            right.append([_slots(suite, c, m) for c, m in zip(targets, made, strict=True)])
+            self.row(f"edit {strength}", "faithfulness, dB", model=far[-1])
+            self.row(f"edit {strength}", "slots of the prompt", model=right[-1])
+        falls = -joins.monotone([float(np.mean(x)) for x in far])
+        rises = joins.monotone([float(np.mean(x)) for x in right])
+        self.notes.append(
+            f"Edit: Spearman of strength with less faithfulness {falls:.2f}, "
+            f"with slots of the prompt {rises:.2f}."
+        )
+
+    def connect(self) -> None:
+        second = self.others(self.given)
+        made = self.each(
+            "connect",
+            lambda i: (
+                self.pipeline.connect(self.given[i], second[i], frames=NEW, **self.settings).frames
+            ),
+        )
+        triples = [
+            (np.concatenate([m[: SIZE.frames], m[-SIZE.frames :]]), np.concatenate([a, b]), back)
+            for m, a, b, back in zip(
+                made,
+                self.given,
+                second,
+                [
+                    np.concatenate(pair)
+                    for pair in zip(self.back, self.others(self.back), strict=True)
+                ],
+                strict=True,
+            )
+        ]
+        self.given_back("connect", triples)
+        self.join("connect, first join", made, SIZE.frames, self.true, SIZE.frames)
+        self.join("connect, second join", made, SIZE.frames + NEW, self.true, SIZE.frames)
+        pairs = list(zip(self.asked, self.asked[1:] + self.asked[:1], strict=True))
+        steps = range(SIZE.frames - 1, SIZE.frames + NEW + 1)
+        by_clip = [
+            [_towards(*pair, clip[at]) for at in steps]
+            for pair, clip in zip(pairs, made, strict=True)
+        ]
+        way = [float(x) for x in np.mean(by_clip, axis=0)]
+        self.notes.append(
+            f"Connect: slots of the second clip less those of the first, frame by frame from the "
+            f"last given frame to the next: {', '.join(f'{x:.2f}' for x in way)}; Spearman "
+            f"{joins.monotone(way):.2f}."
+        )
+
+    def retake(self) -> None:
+        targets = self.asked[1:] + self.asked[:1]
+        made = self.each(
+            "retake of frames 5 to 13",
+            lambda i: (
+                self.pipeline.retake(
+                    self.given[i], self.captions[i], span=(5, 13), **self.settings
+                ).frames
+            ),
+        )
+        kept = [clip[:5] for clip in made]
+        self.given_back(
+            "retake of a span",
+            [(k, g[:5], b[:5]) for k, g, b in zip(kept, self.given, self.back, strict=True)],
+        )
+        self.join("retake of a span, first join", made, 5, self.given, 5)
+        self.join("retake of a span, second join", made, 13, self.given, 13)
+        half = self.each(
+            "retake of the left half",
+            lambda i: (
+                self.pipeline.retake(
+                    self.given[i], targets[i].caption, box=(0, 0, 64, 32), **self.settings
+                ).frames
+            ),
+        )
+        self.given_back(
+            "retake of the left half",
+            [
+                (m[:, :, 40:], g[:, :, 40:], b[:, :, 40:])
+                for m, g, b in zip(half, self.given, self.back, strict=True)
+            ],
+        )
+
+    def prototype(self) -> None:
+        def both(i: int) -> Frames:
+            sizes = {"height": SIZE.height, "width": SIZE.width}
+            small = self.pipeline.generate(
+                self.captions[i], frames=SIZE.frames, **sizes, **self.settings
+            )
+            large = {side: 2 * pixels for side, pixels in sizes.items()}
+            fine = self.pipeline.refine(small, self.captions[i], **large, **self.settings).frames
+            smalls.append(small.frames)
+            return fine
+
+        smalls: Clips = []
+        made = self.each("prototype", both)
+        reduced = [
+            clip.reshape(len(clip), 64, 2, 64, 2, 3).mean((2, 4)).round().astype(np.uint8)
+            for clip in made
+        ]
+        self.row(
+            "prototype",
+            "likeness to it, dB",
+            model=[psnr(r, s).mean() for r, s in zip(reduced, smalls, strict=True)],
+            cut=[psnr(r, s).mean() for r, s in zip(reduced, self.others(smalls), strict=True)],
+        )
+        self.slots("prototype, small", smalls)
+        self.slots("prototype, refined", made)
+
+    def table(self) -> str:
+        heads = ("model", "real", "codec", "cut", "fade", "frozen")
+        lines = [f"| task | measure | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+        for task, measure, arms in self.rows:
+            cells = [
+                f"{arms[h].value:.2f} ± {1.96 * arms[h].error:.2f}" if h in arms else ""
+                for h in heads
+            ]
+            lines.append(f"| {task} | {measure} | {' | '.join(cells)} |")
+        return "\n".join([*lines, "", *self.notes])
+
+
+def _slots(suite: Text, case: Case, frames: Frames) -> float:
+    scores = suite.scores(case, frames)
+    return float(np.mean([scores[name] for name in ("colour", "shape", "motion", "place")]))
+
+
+def _towards(first: Case, second: Case, frame: Frames) -> float:
+    """Slots of one frame that are the second clip's, less those that are the first's: -1 to 1."""
+    suite = Text(size=SIZE)
+    names = ("colour", "shape", "place")
+    one, two = (suite.scores(case, frame[None]) for case in (first, second))
+    return float(np.mean([two[name] - one[name] for name in names]))
+
+
+TASKS = ("animate", "forward", "backward", "loop", "edit", "connect", "retake", "prototype")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", nargs="?")
+    parser.add_argument("--scenes", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=TASKS)
+    parser.add_argument("--out", default="tasks")
+    given = parser.parse_args()
+    out = Path(given.out)
+    out.mkdir(parents=True, exist_ok=True)
+    pipeline = sora_jax.load(given.checkpoint)
+    settings = {"steps": given.steps, "guidance": given.guidance}
+    tasks = Tasks(pipeline, given.scenes, settings, out)
+    seconds = {}
+    for name in given.tasks:
+        start = time.monotonic()
+        getattr(tasks, name)()
+        seconds[name] = round(time.monotonic() - start)
+        print(f"{name}: {seconds[name]} s", flush=True)
+    text = f"# The tasks of {pipeline.source}\n\n{tasks.table()}\n"
+    sheets = "\n".join(f"\n![{p.stem}]({p.name})" for p in sorted(out.glob("*.png")))
+    (out / "tasks.md").write_text(f"{text}{sheets}\n")
+    rows = [
+        {"task": task, "measure": measure, **{arm: mean.value for arm, mean in arms.items()}}
+        for task, measure, arms in tasks.rows
+    ]
+    (out / "tasks.json").write_text(json.dumps({"rows": rows, "seconds": seconds}, indent=1))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
