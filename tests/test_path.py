@@ -141,6 +141,54 @@ def test_prompts_from_a_file_make_numbered_clips_and_a_sheet(home: Path):
     assert (home / "sheet.png").exists()
 
 
+def test_each_task_is_a_command_on_real_files(home: Path, capsys: Any):
+    image, red, green = home / "image.png", home / "media/red.mp4", home / "media/green.mp4"
+    run("freeze", home / "run", "--about", "red", "--out", home / "tasks")
+    model = home / "tasks/model.json"
+    # As if it had seen longer clips than the three frames of this run.
+    model.write_text(model.read_text().replace('"frames": 3', '"frames": 20'))
+    quick = ("--checkpoint", home / "tasks", "--steps", "1")
+    run("image", "red", "--height", "16", "--width", "32", "--out", image, *quick)
+    assert read_clip(image).shape == (1, 16, 32, 3)
+    commands = {
+        "animate": (image, "red", "--frames", "3"),
+        "extend": (red, "--frames", "2", "--direction", "backward", "--count", "2"),
+        "loop": (red, "--frames", "2"),
+        "edit": (red, "green", "--strength", "0.2", "0.8"),
+        "connect": (red, green, "green", "--frames", "2"),
+        "retake": (red, "green", "--span", "1", "3", "--box", "0", "0", "8", "8"),
+    }
+    lengths = {"animate": 3, "extend": 8, "loop": 8, "edit": 6, "connect": 14, "retake": 6}
+    for name, arguments in commands.items():
+        out = home / f"{name}.mp4"
+        run(name, *arguments, "--out", out, "--height", "16", *quick)
+        made = home / f"{name}_1.mp4" if name == "extend" else out
+        assert read_clip(made).shape == (lengths[name], 16, 32, 3)
+        assert name in read_metadata(made)["task"]
+    run("loop", "--prompt", "red", "--frames", "2", "--out", home / "text.gif", *quick)
+    assert len(read_clip(home / "text.gif")) == 2
+    assert "nothing to loop" in fails(capsys, "loop", *quick)
+    assert "give 1 or more" in fails(capsys, "loop", red, "--count", "0", *quick)
+    assert str(home / "no.mp4") in fails(capsys, "extend", home / "no.mp4", *quick)
+
+
+def test_a_prototype_is_on_disk_before_the_whole(home: Path, capsys: Any):
+    size = ("--frames", "2", "--height", "32", "--width", "32", "--steps", "2")
+    out = ("--out", home / "whole.mp4", "--checkpoint", home / "run")
+    run("generate", "red", "--prototype", "2", *size, *out)
+    assert read_clip(home / "whole.prototype.mp4").shape == (2, 16, 16, 3)
+    assert read_clip(home / "whole.mp4").shape == (2, 32, 32, 3)
+    assert "2 or more" in fails(capsys, "generate", "red", "--prototype", "1", *size, *out)
+
+
+def test_a_clip_longer_than_those_of_the_training_is_made_hop_by_hop(home: Path):
+    assert sora_jax.load(home / "run").domain.frames == 3
+    size = ("--frames", "6", "--height", "16", "--width", "16", "--steps", "1")
+    run("generate", "red", *size, "--checkpoint", home / "run", "--out", home / "long.mp4")
+    assert read_clip(home / "long.mp4").shape == (6, 16, 16, 3)
+    assert not (home / "long.mp4.parts").exists()
+
+
 def test_evaluate_measures_files_and_the_loss_grid(home: Path, capsys: Any):
     out = home / "evaluation.json"
     run("evaluate", home / "run", home / "media/red.mp4", "--json-out", out)

@@ -86,7 +86,10 @@ class Times(abc.ABC):
         return self.from_uniform(_to_unit(jax.random.bits(key, shape, jnp.uint32)), tokens=tokens)
 
     def alpha(self, tokens: Count) -> Values:
-        """Returns the shift of a sampling grid for so many tokens; 1 unless these are shifted."""
+        """Returns the shift of a sampling grid for so many tokens; 1 unless these are shifted.
+
+        The middle of the shifted grid is then the median of the training times.
+        """
         return jnp.ones_like(jnp.asarray(tokens, float))
 
 
@@ -104,7 +107,7 @@ class Uniform(Times):
 class LogitNormal(Times):
     """The logit of t is normal: most times in the middle (arXiv 2403.03206, section 3.1).
 
-    A fixed shift by alpha is mean = ln(alpha).
+    A fixed shift by alpha is mean = ln(alpha); sampling grids are shifted as much.
     """
 
     mean: float = 0.0
@@ -114,6 +117,9 @@ class LogitNormal(Times):
         self, u: Float[Array, "*shape"], *, tokens: Count | None = None
     ) -> Float[Array, "*shape"]:
         return _inside(jax.nn.sigmoid(self.mean + self.std * ndtri(u)))
+
+    def alpha(self, tokens: Count) -> Values:
+        return jnp.exp(self.mean) * super().alpha(tokens)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,10 +170,14 @@ class Shifted(Times):
         # The lowest share of u becomes the uniform times; each part is stretched to (0, 1) again.
         plain = jnp.clip(u / max(share, MARGIN), MARGIN, 1 - MARGIN)
         rest = jnp.clip((u - share) / max(1 - share, MARGIN), MARGIN, 1 - MARGIN)
-        shifted = shift(self.base.from_uniform(rest), self.alpha(tokens))
+        shifted = shift(self.base.from_uniform(rest), self._further(tokens))
         return _inside(jnp.where(u < share, plain, shifted))
 
     def alpha(self, tokens: Count) -> Values:
+        return self._further(tokens) * self.base.alpha(tokens)
+
+    def _further(self, tokens: Count) -> Values:
+        """The shift beyond that of the base."""
         tokens = jnp.maximum(jnp.asarray(tokens, float), 1)
         return jnp.minimum(jnp.sqrt(tokens / self.reference_tokens), self.cap)
 

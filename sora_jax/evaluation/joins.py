@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -114,7 +115,8 @@ def monotone(values: Sequence[float]) -> float:
     the same."""
     if len(set(values)) < 2:
         return 0.0
-    return float(stats.spearmanr(np.arange(len(values)), values)[0])
+    found: Any = stats.spearmanr(np.arange(len(values)), values)
+    return float(found.statistic)
 
 
 def hard_cut(first: Frames, second: Frames, at: int) -> Frames:

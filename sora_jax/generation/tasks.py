@@ -277,18 +277,19 @@ class Tasks(GenerativeModel):
         """The frames of latents and of `_new_before(frames)` that come before them."""
         count = self.vae.latent_size(Size(frames, 1, 1)).frames
         window = self.window or count + latent.shape[1]
-        if window < min(LEAST + 2, count + latent.shape[1]):
+        if window < min(3, count + latent.shape[1]):
             raise ValueError(
                 f"this model was trained on clips of {window} latent frames, too few to go on from"
             )
         beginnings: list[np.ndarray] = []
         after = latent
         number, left = 0, count
-        hops = 1 if count < window else -(-(count - 1) // max(1, window - 1 - LEAST))
+        fewest = min(LEAST, max(1, window - 2))
+        hops = 1 if count <= window - fewest else -(-(count - 1) // (window - 1 - fewest))
         tick = self.ticks(hops, how)
         while left:
-            # As much of what follows as there is room for, and two latents at least.
-            new = min(left, window - min(LEAST, after.shape[1]))
+            # As much of what follows as there is room for.
+            new = min(left, window - min(fewest, after.shape[1]))
             shown = after[:, : window - new]
             canvas = _blank_like(latent, new + shown.shape[1]).put(shown, at=new)
             keys = jax.random.fold_in(jax.random.key(how.seed), number)[None]
@@ -316,7 +317,7 @@ class Tasks(GenerativeModel):
         """
         window = self.window or 1 + before.shape[1] + count + after.shape[1]
         room = window - count - 1
-        if room < 2 * LEAST:
+        if room < min(2 * LEAST, before.shape[1] + after.shape[1]):
             step = self.vae.factor.frames
             raise ValueError(
                 f"{count * step} frames between two clips are more than this model was trained to "

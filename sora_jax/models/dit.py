@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sora_jax.arrays import Extent, Known, Latent, Sigma, Size, Tokens
 from sora_jax.models.attention import ATTENTION, PRODUCT, MultiHead, constrained
 from sora_jax.models.conv import Dtype, blanked, inside
-from sora_jax.models.embeddings import TimeEmbedding, linear, rotary
+from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, rotary
 from sora_jax.models.patches import (
     every,
     largest,
@@ -110,10 +110,11 @@ class Block(nn.Module):
     heads: int
     mlp: int
     dtype: Dtype
+    near: float
 
     def setup(self) -> None:
         attend = partial(MultiHead, self.width, self.heads, self.dtype)
-        self.self_attention = attend(nn.initializers.xavier_uniform())
+        self.self_attention = attend(nn.initializers.xavier_uniform(), self.near)
         self.cross_attention = attend(_ZEROS)
         self.mlp_in = linear(self.mlp, ("embed", "mlp"), self.dtype)
         self.mlp_out = linear(self.width, ("mlp", "embed"), self.dtype)
@@ -169,6 +170,8 @@ class DiT(nn.Module):
     mlp              hidden width of the layers' MLP
     text_width       width of the text features
     patch            places of the latent that make a token: frames, height, width
+    rotary           how fast positions turn
+    near             how much tokens attend to near ones from the start (`attention.MultiHead`)
     dtype            of the computation; parameters, norms, softmax and modulation are float32
     remat            what the backward pass computes again, to save memory
     """
@@ -180,6 +183,8 @@ class DiT(nn.Module):
     latent_channels: int = 16
     text_width: int = 4096
     patch: tuple[int, int, int] = (1, 2, 2)
+    rotary: Rotary = ROTARY
+    near: float = 0.0
     dtype: Dtype = "float32"
     remat: Remat = "none"
 
@@ -194,7 +199,8 @@ class DiT(nn.Module):
         self.known: Any = self.param("known", named(_ZEROS, ("embed",)), (width,))
         self.text_in = linear(width, ("text_embed", "mlp"), dtype)
         self.text_out = linear(width, ("mlp", "embed"), dtype)
-        self.layers = _layers(self.depth, self.remat)(width, self.heads, self.mlp, dtype)
+        layers = _layers(self.depth, self.remat)
+        self.layers = layers(width, self.heads, self.mlp, dtype, self.near)
         self.table: Any = self.param("table", named(_ZEROS, (None, "embed")), (2, width))
         values = self.patch[0] * self.patch[1] * self.patch[2] * self.latent_channels
         self.head = linear(values, ("embed", "latent_channels"), dtype, kernel=_ZEROS)
@@ -249,7 +255,7 @@ class DiT(nn.Module):
         time = _runs(self._time(sigma, known, extent), grid)
         modulation = self.time_projection(nn.silu(time))
         modulation = modulation.reshape(*time.shape[:2], 6, self.width)
-        turn = rotary(grid, self.width // self.heads)
+        turn = rotary(grid, self.width // self.heads, self.rotary)
         x = constrained(x, _TOKENS)
         text = prompt.keys, prompt.values
         x, _ = self.layers(x, text, prompt.valid, valid, modulation, turn)
@@ -280,10 +286,11 @@ def _runs(field: Array, grid: Size) -> Array:
 
 
 _small = partial(DiT, text_width=256)
+_least = partial(_small, rotary=Rotary(fastest=1.57, base=10.0), near=4.0)
 
 PRESETS: dict[str, partial[DiT]] = {
-    "1M": partial(_small, width=128, depth=3, heads=4, mlp=512),
-    "4M": partial(_small, width=192, depth=6, heads=6, mlp=768),
+    "1M": partial(_least, width=128, depth=3, heads=4, mlp=512),
+    "4M": partial(_least, width=192, depth=6, heads=6, mlp=768),
     "15M": partial(_small, width=384, depth=6, heads=6, mlp=1536),
     "60M": partial(_small, width=512, depth=14, heads=8, mlp=2048),
     "200M": partial(_small, width=896, depth=15, heads=14, mlp=3584),
@@ -293,4 +300,5 @@ PRESETS: dict[str, partial[DiT]] = {
     "14B": partial(DiT, width=5120, depth=40, heads=40, mlp=13824),
 }
 """Sizes by their number of parameters. From 1.3B they are those of Wan 2.1 and 2.2; 5B has the 48
-channels of Wan 2.2's autoencoder. Those below 600M read the features of a `text.ByteEncoder`."""
+channels of Wan 2.2's autoencoder. Those below 600M read the features of a `text.ByteEncoder`;
+the two least are made for grids of some ten tokens a side."""

@@ -4,7 +4,8 @@ Sinusoids of a time t in 0..1, as Wan 2.1 has them (arXiv 2503.20314, after arXi
 [cos(1000 t w), sin(1000 t w)],  w_i = 10000^(-i / half).
 
 Rotary positions (arXiv 2104.09864): the two halves of a head are the real and imaginary parts of
-head_dim / 2 complex numbers, each turned by the angle position * 10000^(-2 i / dim). The head is
+head_dim / 2 complex numbers, each turned by the angle position * fastest * base^(-2 i / dim), of
+`Rotary`: 1 and 10,000 as in Wan. The head is
 split over frames, height and width as in Wan, 44 / 42 / 42 of 128. (Wan pairs neighbours, 2 i and
 2 i + 1, where we pair halves, i and i + head_dim / 2: the same attention with the columns of two
 kernels in another order, which its importer sees to, and no strided access in the inner loop.)
@@ -12,6 +13,7 @@ kernels in another order, which its importer sees to, and no strided access in t
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -36,11 +38,12 @@ def linear(
     dtype: Dtype,
     *,
     kernel: nn.initializers.Initializer = nn.initializers.xavier_uniform(),  # noqa: B008
+    bias: nn.initializers.Initializer = nn.initializers.zeros_init(),  # noqa: B008
     name: str | None = None,
 ) -> nn.Dense:
     """Returns a linear layer whose kernel [in, out] carries the logical axes `names`.
 
-    Parameters are float32 and computation is in `dtype`; the bias starts at zero.
+    Parameters are float32 and computation is in `dtype`.
     """
     return nn.Dense(
         features,
@@ -48,7 +51,7 @@ def linear(
         dot_general=_product,
         dtype=jnp.dtype(dtype),
         kernel_init=nn.with_logical_partitioning(kernel, names),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros_init(), names[1:]),
+        bias_init=nn.with_logical_partitioning(bias, names[1:]),
     )
 
 
@@ -92,20 +95,39 @@ def split(head_dim: int) -> Size:
     return Size(head_dim - 2 * space, space, space)
 
 
-def angles(length: int, dim: int) -> Float[np.ndarray, "positions half"]:
-    """Returns the angles of positions 0..length - 1 on one axis of `dim` numbers, in float64."""
-    return np.outer(np.arange(length), _LONGEST ** (-np.arange(0, dim, 2) / dim))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """How fast positions turn.
+
+    fastest  radians from one token to the next, of the fastest of the turns of an axis.
+    base     how many times slower the slowest is, nearly.
+
+    A small head has five turns an axis or so. From 1 down to 1 / 10,000 but two of them differ
+    within a grid of ten tokens, and tokens side by side hardly: a small model of small grids is
+    better off with faster ones.
+    """
+
+    fastest: float = 1.0
+    base: float = _LONGEST
+
+    def angles(self, length: int, dim: int) -> Float[np.ndarray, "positions half"]:
+        """Returns the angles of positions 0..length - 1 on an axis of `dim` numbers, in float64."""
+        turns = self.fastest * self.base ** (-np.arange(0, dim, 2) / dim)
+        return np.outer(np.arange(length), turns)
+
+
+ROTARY = Rotary()
 
 
 def rotary(
-    grid: Size, head_dim: int
+    grid: Size, head_dim: int, turns: Rotary = ROTARY
 ) -> tuple[Float[Array, "tokens half"], Float[Array, "tokens half"]]:
     """Returns cosines and sines of all tokens of a grid, frames slowest, for heads of `head_dim`.
 
     The tables of the three axes are exact and small; only on the device do they become one of
     tokens, which as a constant would swell the program.
     """
-    turned = [angles(length, dim) for length, dim in zip(grid, split(head_dim), strict=True)]
+    turned = [turns.angles(length, dim) for length, dim in zip(grid, split(head_dim), strict=True)]
 
     def table(function: Any) -> Float[Array, "tokens half"]:
         f, h, w = (function(a).astype(np.float32) for a in turned)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sora_jax.arrays import Tokens
 from sora_jax.models.attention import MultiHead
 from sora_jax.models.conv import Dtype
-from sora_jax.models.embeddings import angles, linear
+from sora_jax.models.embeddings import ROTARY, linear
 
 BEGIN, PAD = 256, 257
 """Tokens of `ByteEncoder` that are no bytes."""
@@ -94,7 +94,7 @@ class ByteEncoder(nn.Module):
         if self.stride > 1:
             x = self._strided(x, valid)
         valid = jnp.arange(x.shape[1]) < self.positions(length)[:, None]
-        turns = angles(x.shape[1], self.width // self.heads)
+        turns = ROTARY.angles(x.shape[1], self.width // self.heads)
         turn = jnp.asarray(np.cos(turns), jnp.float32), jnp.asarray(np.sin(turns), jnp.float32)
         broadcast: Any = nn.broadcast
         layers = nn.scan(

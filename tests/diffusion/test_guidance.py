@@ -61,6 +61,34 @@ def test_scale_extrapolates_from_unconditional_through_conditional():
     np.testing.assert_allclose(found.clean, expected, atol=1e-5)
 
 
+def test_what_is_given_has_a_contrast_and_a_scale_of_its_own():
+    (conditional, unconditional, x), alone = (
+        example(),
+        _split(example()[2] * 0.5, example()[2], 0.5),
+    )
+
+    def found(scale, given):
+        guidance = Guidance(scale=scale, given=given)
+        assert guidance.estimates == 1 + (scale != 1) + (given != 1)
+        made = guidance(
+            conditional,
+            unconditional if scale != 1 else None,
+            x,
+            jnp.asarray(0.5),
+            schedule=FLOW,
+            alone=alone if given != 1 else None,
+        )
+        return np.asarray(made.clean)
+
+    c, u, a = (np.asarray(each.clean) for each in (conditional, unconditional, alone))
+    np.testing.assert_allclose(found(3.0, 1.0), c + 2 * (c - u), atol=1e-5)
+    np.testing.assert_allclose(found(1.0, 2.5), c + 1.5 * (c - a), atol=1e-5)
+    np.testing.assert_allclose(found(3.0, 2.5), c + 2 * (c - u) + 1.5 * (c - a), atol=1e-5)
+    np.testing.assert_allclose(found(1.0, 0.0), a, atol=1e-5)
+    with pytest.raises(ValueError, match="given -1"):
+        Guidance(given=-1.0)
+
+
 def test_equal_estimates_are_left_alone():
     conditional, _, x = example()
     same(guide(Guidance(scale=7.0), conditional, conditional, x, 0.5), conditional)

@@ -121,6 +121,19 @@ def test_a_fixed_shift_is_a_logit_normal_of_another_mean():
     np.testing.assert_allclose(run(LogitNormal(mean=math.log(3)).from_uniform, u), plain, rtol=1e-5)
 
 
+def test_the_middle_of_a_sampling_grid_is_the_median_of_the_training_times():
+    for times, median in (
+        (LogitNormal(mean=1.0, std=2.0), 1.0),
+        (
+            Shifted(base=LogitNormal(mean=1.0), reference_tokens=1, uniform_share=0.0),
+            1 + math.log(3),
+        ),
+    ):
+        middle = run(lambda alpha: grid(2, alpha), times.alpha(9))[1]
+        np.testing.assert_allclose(logit(middle), median, atol=1e-5)
+        np.testing.assert_allclose(np.median(draw(times, tokens=9)), middle, atol=0.01)
+
+
 def test_shifted_times_without_tokens_or_with_wrong_numbers_say_so():
     with pytest.raises(ValueError, match="tokens"):
         Shifted().sample(jax.random.key(0), (2,))

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sora_jax.arrays import Size
 from sora_jax.models import attention as module
-from sora_jax.models.attention import attention
+from sora_jax.models.attention import MultiHead, attention
+from sora_jax.models.embeddings import Rotary, rotary
 
 # Bytes below which logits are stored, and of a block of them: everything stored; all heads in one
 # block; two heads in a block; part of the queries of one head, the last block padded.
@@ -120,3 +122,22 @@ def test_sharded_attention_is_attention(layout: str) -> None:
         sharded = results(*inputs, valid)
     for mine, whole in zip(sharded, results(*inputs, valid), strict=True):
         np.testing.assert_allclose(mine, whole, atol=1e-6)
+
+
+def test_tokens_attend_to_near_ones_from_the_start_where_that_is_asked_for() -> None:
+    grid, width, heads = Size(3, 5, 5), 96, 3
+    turn = rotary(grid, width // heads, Rotary(fastest=1.57, base=10.0))
+    x = jnp.zeros((1, 75, width))
+
+    def weights(near: float) -> np.ndarray:
+        attend = MultiHead(width, heads, "float32", nn.initializers.zeros_init(), near)
+        params = attend.init(jax.random.key(0), x, turn, method="queries")
+        queries = attend.apply(params, x, turn, method="queries")
+        logits = jnp.einsum("bqhd,bkhd->hqk", queries, queries) / (width // heads) ** 0.5
+        return np.asarray(jax.nn.softmax(logits)).reshape(heads, *grid, *grid)
+
+    first, _, last = weights(4.0)
+    middle = last[1, 2, 2]
+    assert middle[1, 2, 2] > 1.2 * middle[1, 2, 3] > 1.2 * middle[1, 2, 4]
+    assert middle[1, 2, 2] > 1.2 * middle[0, 2, 2] and middle[1, 2, 2] > 4 * middle[1, 0, 0]
+    assert np.allclose(first, 1 / 75) and np.allclose(weights(0.0), 1 / 75)

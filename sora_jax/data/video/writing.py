@@ -256,14 +256,14 @@ def _write_whole(path: str, data: bytes) -> None:
 @contextlib.contextmanager
 def _whole(path: str) -> Iterator[epath.Path]:
     """Where to write what is to appear at `path` when it is complete."""
-    target = epath.Path(path)
     if not is_local(path):
         # An object in a bucket appears when its upload is complete.
-        yield target
+        yield epath.Path(path)
         return
+    target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        yield temporary
+        yield epath.Path(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
