@@ -20,7 +20,7 @@ def test_a_stream_is_the_whole():
     assert same(np.concatenate(list(parts), axis=1)[0], whole)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 5, 7, 8])
+@pytest.mark.parametrize("frames", [1, 2, 7])
 def test_a_clip_to_go_on_with_ends_with_its_last_frame(frames: int):
     codec, given = untrained().codec(), clip(frames)
     latent, before = codec.encode_ending(given)

@@ -52,8 +52,8 @@ def test_a_video_stands_for_its_first_frame(told):
     assert same(made.frames[:1], given_back(clip(5)[:1])) and "first of 5" in told.text
 
 
-@pytest.mark.parametrize("count", [1, 5, 6, 8])
-@pytest.mark.parametrize("frames", [1, 4, 6])
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("frames", [1, 6])
 def test_a_clip_is_extended_by_what_is_asked_for(count: int, frames: int):
     old = clip(count)
     forward = untrained().extend(old, "red", frames=frames, **FAST)
