@@ -25,6 +25,7 @@ from sora_jax.diffusion.prediction import Clean, VelocityWeighted
 from sora_jax.diffusion.times import LogitNormal
 from sora_jax.evaluation.evaluators import Validation
 from sora_jax.models import dit
+from sora_jax.models.embeddings import Rotary
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
@@ -36,6 +37,7 @@ from sora_jax.training.train import Train
 ONE = Mesh(devices=1)
 CHANNELS = 32
 SIZE = Size(17, 48, 48)
+TURNS = Rotary(fastest=1.57, base=10.0)
 TEXT = Bytes(length=256)
 STEPS = 1500
 
@@ -69,7 +71,9 @@ def arm(name: str) -> Train:
     return Train(
         name=name,
         objective=kind(
-            model=dit.PRESETS["1M"](latent_channels=channels, text_width=128),
+            model=dit.PRESETS["1M"](
+                latent_channels=channels, text_width=128, rotary=TURNS, near=4.0
+            ),
             text=ByteEncoder(width=128, depth=2, heads=4, length=TEXT.length, stride=4),
             prediction=Clean(),
             weighting=VelocityWeighted(floor=0.25),

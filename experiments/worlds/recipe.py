@@ -22,6 +22,7 @@ from sora_jax.data.worlds.sprites import Sprites
 from sora_jax.diffusion.prediction import Clean, Prediction, Velocity, VelocityWeighted
 from sora_jax.diffusion.times import LogitNormal
 from sora_jax.models import dit
+from sora_jax.models.embeddings import Rotary
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.parallel.mesh import Mesh
@@ -29,6 +30,7 @@ from sora_jax.training.encoding import Encode
 from sora_jax.training.optimizer import AdamW, Constant
 from sora_jax.training.train import Train
 
+TURNS = Rotary(fastest=1.57, base=10.0)
 TEXT = Bytes(length=256)
 SIZE = Size(17, 48, 48)
 BATCH, STEPS = 32, 500
@@ -59,7 +61,7 @@ def run(
     return Train(
         name=name,
         objective=Denoising(
-            model=dit.PRESETS["4M"](latent_channels=32, text_width=128),
+            model=dit.PRESETS["4M"](latent_channels=32, text_width=128, rotary=TURNS, near=4.0),
             text=ByteEncoder(width=128, depth=2, heads=4, length=TEXT.length, stride=4),
             prediction=prediction,
             weighting=VelocityWeighted(floor=floor),

@@ -20,6 +20,7 @@ from sora_jax.diffusion.prediction import Clean, VelocityWeighted
 from sora_jax.diffusion.times import LogitNormal
 from sora_jax.evaluation.evaluators import Reconstruction, Samples, Validation
 from sora_jax.models import block_vae, dit
+from sora_jax.models.embeddings import Rotary
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
@@ -31,6 +32,7 @@ from sora_jax.training.train import Train
 
 ONE = Mesh(devices=1)
 CHANNELS = 32
+TURNS = Rotary(fastest=1.57, base=10.0)
 TEXT = Bytes(length=400)
 SHARES = tuple(4.0 if world.name == "sprites" else 1.0 for world in ALL)
 
@@ -135,7 +137,9 @@ experiment = (
     Train(
         name="transformer",
         objective=Denoising(
-            model=dit.PRESETS["4M"](latent_channels=CHANNELS, text_width=128),
+            model=dit.PRESETS["4M"](
+                latent_channels=CHANNELS, text_width=128, rotary=TURNS, near=4.0
+            ),
             text=ByteEncoder(width=128, depth=2, heads=4, length=TEXT.length, stride=4),
             prediction=Clean(),
             weighting=VelocityWeighted(floor=0.25),

@@ -286,11 +286,10 @@ def _runs(field: Array, grid: Size) -> Array:
 
 
 _small = partial(DiT, text_width=256)
-_least = partial(_small, rotary=Rotary(fastest=1.57, base=10.0), near=4.0)
 
 PRESETS: dict[str, partial[DiT]] = {
-    "1M": partial(_least, width=128, depth=3, heads=4, mlp=512),
-    "4M": partial(_least, width=192, depth=6, heads=6, mlp=768),
+    "1M": partial(_small, width=128, depth=3, heads=4, mlp=512),
+    "4M": partial(_small, width=192, depth=6, heads=6, mlp=768),
     "15M": partial(_small, width=384, depth=6, heads=6, mlp=1536),
     "60M": partial(_small, width=512, depth=14, heads=8, mlp=2048),
     "200M": partial(_small, width=896, depth=15, heads=14, mlp=3584),
@@ -300,5 +299,4 @@ PRESETS: dict[str, partial[DiT]] = {
     "14B": partial(DiT, width=5120, depth=40, heads=40, mlp=13824),
 }
 """Sizes by their number of parameters. From 1.3B they are those of Wan 2.1 and 2.2; 5B has the 48
-channels of Wan 2.2's autoencoder. Those below 600M read the features of a `text.ByteEncoder`;
-the two least are made for grids of some ten tokens a side."""
+channels of Wan 2.2's autoencoder. Those below 600M read the features of a `text.ByteEncoder`."""
