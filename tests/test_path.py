@@ -90,8 +90,8 @@ def test_any_size_is_made_and_cut_back(home: Path):
 def test_a_long_clip_is_decoded_in_a_stream(home: Path):
     pipeline = sora_jax.load(home / "run/transformer/checkpoints/2")
     latent = np.random.default_rng(0).normal(size=(1, 19, 2, 2, 4)).astype(np.float32)
-    streamed = pipeline.decode(latent)[0]
-    short = pipeline.decode(latent[:, :8])[0]
+    streamed = pipeline.codec().decode(latent)[0]
+    short = pipeline.codec().decode(latent[:, :8])[0]
     assert streamed.shape == (19, 16, 16, 3)
     assert np.abs(streamed[:8].astype(int) - short).max() <= 1
 

@@ -70,9 +70,9 @@ class TaskFlags(Flags):
     """What the tasks take that begin with a file."""
 
     height: int | None = None
-    """The most pixels; the aspect ratio of the file is kept. By default the file's own size."""
+    """Pixels that the file is fitted into, its aspect ratio kept; by default its own size."""
     width: int | None = None
-    """The most pixels."""
+    """The same."""
     held: float = 0.0
     """The diffusion time at which the model is shown what is given; 0.02 or so frees movement."""
     count: int = 1

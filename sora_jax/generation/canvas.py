@@ -28,6 +28,9 @@ from sora_jax.diffusion.guidance import Guidance
 from sora_jax.diffusion.samplers import Estimator
 from sora_jax.diffusion.schedules import Time, Values
 
+CONTEXT = 2
+"""Latents of a ring that are shown again before it, where it is cut open."""
+
 
 # Unchecked at run time: as a pytree it also carries shapes and whatever a map makes.
 @no_type_check
@@ -125,7 +128,7 @@ def _front(t: Values) -> Values:
     return t.max(axis=(1, 2, 3), keepdims=True)
 
 
-def ring(inner: Estimator, noise: Latent, *, offset: Any, context: int = 2) -> Estimator:
+def ring(inner: Estimator, noise: Latent, *, offset: Any, context: int = CONTEXT) -> Estimator:
     """Returns an estimator of latents that close to a ring, from one of open clips.
 
     Each step sees the ring cut open at another place (`offset`; arXiv 2502.20307), so that no join

@@ -24,20 +24,36 @@ Given = str | os.PathLike[str] | np.ndarray | Clip
 """A file, a clip, or uint8 frames [frames, height, width, 3] (an image without the first axis)."""
 
 
-def read_frames(given: Given, *, fps: float, what: str = "video") -> Frames:
+def read_frames(
+    given: Given, *, fps: float, what: str = "video", count: int | None = None
+) -> Frames:
     """Returns the frames of what was given at the rate `fps`, nearest in time; `what` names it.
 
-    An array is taken to be at that rate. Raises ValueError for an array that is no video, and
-    VideoError for a file that cannot be read.
+    An array is taken to be at that rate; `count` frames are read, by default all. Raises ValueError
+    for an array that is no video, and VideoError for a file that cannot be read.
     """
     if isinstance(given, Clip):
-        return _at_rate(given.frames, given.fps, fps, what)
+        return _first(_at_rate(given.frames, given.fps, fps, what), count, what)
     if isinstance(given, np.ndarray):
-        return _array(given, what)
+        return _first(_array(given, what), count, what)
     known = probe(given)
+    rate = fps if known.fps else None
     if known.fps and known.fps != fps:
         log.info("%s %s: read at %g frames per second, not %g", what, given, fps, known.fps)
-    return read_clip(given, fps=fps if known.fps else None, known=known)
+    _say_first(known.frames_at(rate), count, what)
+    return read_clip(given, count=count, fps=rate, known=known)
+
+
+def _first(
+    frames: Frames, count: int | None, what: str
+) -> UInt8[np.ndarray, "count height width 3"]:
+    _say_first(len(frames), count, what)
+    return frames[:count]
+
+
+def _say_first(there: int, count: int | None, what: str) -> None:
+    if count is not None and there > count:
+        log.info("%s: the first %d of %d frames are taken", what, count, there)
 
 
 def _array(given: np.ndarray, what: str) -> Frames:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
-from rich.progress import track
+from rich.progress import Progress
 
 import sora_jax
 from sora_jax.arrays import Key, Latent, Size, Text
@@ -218,11 +219,15 @@ class GenerativeModel:
         highest = float(canvas.start.max())
         return np.array([highest, *times[times < highest]], times.dtype)
 
-    def ticks(self, hops: int, how: Sampling) -> Tick:
-        """Returns what moves a bar by a step of the sampler, `hops` times all of them."""
-        total = range(hops * how.sampler.steps)
-        bar = iter(track(total, description="sampling", disable=not how.progress))
-        return lambda: next(bar, None)
+    @contextlib.contextmanager
+    def ticking(self, hops: int, how: Sampling) -> Iterator[Tick]:
+        """Shows a bar of `hops` times all steps of the sampler; yields what moves it by one."""
+        total = hops * how.sampler.steps
+        with Progress(disable=not how.progress) as bar:
+            task = bar.add_task("sampling", total=total)
+            yield lambda: bar.advance(task)
+            # Edits of a strength below 1 take fewer steps.
+            bar.update(task, completed=total)
 
     def clip(
         self, frames: UInt8[np.ndarray, "frames height width 3"], how: Sampling, **told: Any
@@ -233,6 +238,7 @@ class GenerativeModel:
             "seed": how.seed,
             "sampler": how.sampler,
             "guidance": how.guidance,
+            "held": how.held,
             "model": self.source,
             "version": f"sora_jax {sora_jax.__version__}",
         }

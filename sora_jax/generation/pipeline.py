@@ -10,17 +10,16 @@ from typing import Any, Unpack, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
 
 from sora_jax.arrays import Size
 from sora_jax.data.framing import resized
-from sora_jax.data.video import write_stream
+from sora_jax.data.video import check_output, write_stream
 from sora_jax.diffusion.samplers import fold
 from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import Given, read_frames
 from sora_jax.generation.model import Sampling, Settings, start_noise
-from sora_jax.generation.rollout import Kept, plan_hops, roll
+from sora_jax.generation.rollout import Hop, Kept, plan_hops, roll
 from sora_jax.generation.tasks import Tasks
 
 
@@ -57,26 +56,27 @@ class Pipeline(Tasks):
             raise ValueError("prompt is an empty list; give at least one prompt")
         size, together = Size(frames, height, width), min(batch, len(prompts))
         how, tile, hops = self._plan(prompts, size, Sampling.of(**settings), batch=together)
-        tick = self.ticks(-(-len(prompts) // together) * len(hops), how)
         clips = []
-        for start in range(0, len(prompts), together):
-            # The last batch is filled up, so that one program serves all.
-            texts = prompts[start : start + together]
-            rows = range(how.seed + start, how.seed + start + together)
-            latents = roll(
-                self,
-                texts + [""] * (together - len(texts)),
-                how,
-                hops,
-                size=self.vae.latent_size(size)[1:],
-                keys=jnp.stack([jax.random.key(row) for row in rows]),
-                tick=tick,
-            )
-            videos = self.codec(tile).decode(np.concatenate(list(latents), axis=1))
-            for text, row, video in zip(texts, rows, videos, strict=False):
-                own = dataclasses.replace(how, seed=row)
-                video = video[:frames, :height, :width]
-                clips.append(self.clip(video, own, task="generate", prompt=text, size=size))
+        starts = range(0, len(prompts), together)
+        with self.ticking(len(starts) * len(hops), how) as tick:
+            for start in starts:
+                # The last batch is filled up, so that one program serves all.
+                texts = prompts[start : start + together]
+                rows = range(how.seed + start, how.seed + start + together)
+                latents = roll(
+                    self,
+                    texts + [""] * (together - len(texts)),
+                    how,
+                    hops,
+                    size=self.vae.latent_size(size)[1:],
+                    keys=jnp.stack([jax.random.key(row) for row in rows]),
+                    tick=tick,
+                )
+                videos = self.codec(tile).decode(np.concatenate(list(latents), axis=1))
+                for text, row, video in zip(texts, rows, videos, strict=False):
+                    own = dataclasses.replace(how, seed=row)
+                    video = video[:frames, :height, :width]
+                    clips.append(self.clip(video, own, task="generate", prompt=text, size=size))
         return clips[0] if isinstance(prompt, str) else clips
 
     def image(
@@ -103,6 +103,7 @@ class Pipeline(Tasks):
         """
         size = Size(frames, height, width)
         how, tile, hops = self._plan([prompt], size, Sampling.of(**settings))
+        check_output(path, frames=frames, fps=self.fps)
         told = self.clip(
             np.zeros((0, height, width, 3), np.uint8),
             how,
@@ -111,18 +112,19 @@ class Pipeline(Tasks):
             size=size,
         ).metadata
         kept = Kept.open(f"{os.fspath(path)}.parts", dict(told))
-        latents = roll(
-            self,
-            [prompt],
-            how,
-            hops,
-            size=self.vae.latent_size(size)[1:],
-            keys=jax.random.key(how.seed)[None],
-            tick=self.ticks(len(hops), how),
-            kept=kept,
-        )
-        chunks = (video[0] for video in self.codec(tile).stream(latents))
-        write_stream(path, _framed(chunks, size), fps=self.fps, metadata=told)
+        with self.ticking(len(hops), how) as tick:
+            latents = roll(
+                self,
+                [prompt],
+                how,
+                hops,
+                size=self.vae.latent_size(size)[1:],
+                keys=jax.random.key(how.seed)[None],
+                tick=tick,
+                kept=kept,
+            )
+            chunks = (video[0] for video in self.codec(tile).stream(latents))
+            write_stream(path, _framed(chunks, size), fps=self.fps, metadata=told)
         kept.remove()
 
     def refine(
@@ -157,17 +159,15 @@ class Pipeline(Tasks):
         )
         grid = Size(*latent.shape[1:4])
         canvas = Canvas.blank(grid, latent.shape[-1]).put(latent, at=0, level=strength)
-        made = self.sample(
-            canvas, [prompt], how, keys=key, noise=jnp.asarray(noise), tick=self.ticks(1, how)
-        )
+        with self.ticking(1, how) as tick:
+            made = self.sample(canvas, [prompt], how, keys=key, noise=jnp.asarray(noise), tick=tick)
         frames = codec.decode(made)[0][:, :height, :width]
         return self.clip(frames, how, task="refine", prompt=prompt, size=size, strength=strength)
 
-    def decode(self, latent: Any) -> UInt8[np.ndarray, "batch frames height width 3"]:
-        """Returns the pixels of normalised latents, streamed where the clip is long."""
-        return self.codec().decode(latent)
-
-    def _plan(self, prompts, size, how, *, batch=1):
+    def _plan(
+        self, prompts: list[str], size: Size, how: Sampling, *, batch: int = 1
+    ) -> tuple[Sampling, int | None, list[Hop]]:
+        """The settings that apply, the tile to decode in, and the hops to `size` pixels."""
         longest = self.domain.frames or size.frames
         together = size._replace(frames=min(size.frames, longest))
         how, need = self.prepare(prompts, together, how, batch=batch, given=size.frames > longest)

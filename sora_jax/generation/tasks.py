@@ -9,22 +9,17 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Unpack
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.arrays import Size
-from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.clip import Clip
+from sora_jax.generation.gaps import LEAST, Gaps, blank_like
 from sora_jax.generation.inputs import Frames, Given, fit, like, read_frames
-from sora_jax.generation.model import GenerativeModel, Sampling, Settings
+from sora_jax.generation.model import Sampling, Settings
 from sora_jax.generation.pixels import Codec
-from sora_jax.generation.rollout import plan_hops, roll
 
 log = logging.getLogger("sora_jax")
-
-LEAST = 2
-"""Latents on either side of a gap: with one alone nobody could tell how things move."""
 
 
 class Box(NamedTuple):
@@ -36,7 +31,7 @@ class Box(NamedTuple):
     right: int
 
 
-class Tasks(GenerativeModel):
+class Tasks(Gaps):
     """The tasks that begin with a video or an image.
 
     Each of these is a file, an array uint8 [frames, height, width, 3], or a `Clip`; it is read at
@@ -59,14 +54,11 @@ class Tasks(GenerativeModel):
     ) -> Clip:
         """Returns a clip that begins with an image; of a video, with its first frame."""
         how = Sampling.of(**settings)
-        still = fit(
-            read_frames(image, fps=self.fps, what="image"), height=height, width=width, what="image"
-        )
-        if len(still) > 1:
-            log.info("image: the first of %d frames is taken", len(still))
+        still = read_frames(image, fps=self.fps, what="image", count=1)
+        still = fit(still, height=height, width=width, what="image")
         codec, how = self._ready(prompt, Size(frames, *still.shape[1:3]), how)
-        video = self._followed(codec, codec.encode(still[:1]), prompt, frames - 1, how)
-        return self.clip(_cut(video, 0, frames, still), how, task="animate", prompt=prompt)
+        made = codec.decode(self.followed(codec.encode(still), prompt, frames - 1, how))[0]
+        return self.clip(_cut(made, 0, frames, still), how, task="animate", prompt=prompt)
 
     def extend(
         self,
@@ -94,10 +86,10 @@ class Tasks(GenerativeModel):
         codec, how = self._ready(prompt, size, how)
         if direction == "forward":
             latent, before = codec.encode_ending(old)
-            made = self._followed(codec, latent, prompt, frames, how)
+            latent = self.followed(latent, prompt, frames, how)
         else:
-            made = self._preceded(codec, codec.encode_lone(old), prompt, frames, how)
-            before = self._new_before(frames) - frames
+            latent, before = self.preceded(codec.encode_lone(old), prompt, frames, how)
+        made = codec.decode(latent)[0]
         told = {"task": f"extend {direction}", "prompt": prompt, "new frames": frames}
         return self.clip(_cut(made, before, size.frames, old), how, **told)
 
@@ -125,7 +117,7 @@ class Tasks(GenerativeModel):
         if video is None:
             size = Size(_rounded(frames, step, "the loop"), height or 64, width or 64)
             codec, how = self._ready(prompt, size, how, given=False)
-            latent = self._ring(prompt, size, how)
+            latent = self.ring(prompt, size, how)
             return self.clip(codec.decode_ring(latent)[:, : size.height, : size.width], how, **told)
         old = fit(read_frames(video, fps=self.fps), height=height, width=width)
         whole = len(old) // step
@@ -138,7 +130,7 @@ class Tasks(GenerativeModel):
         gap = _rounded(frames + rest, step, "the way back")
         codec, how = self._ready(prompt, Size(len(old) + gap, *old.shape[1:3]), how)
         latent = codec.encode_lone(old[: whole * step])
-        bridge = self._bridge(latent, latent, prompt, gap // step, how)
+        bridge = self.bridge(latent, latent, prompt, gap // step, how)
         made = codec.decode_ring(np.concatenate([latent, bridge], axis=1))
         return self.clip(_cut(made, 0, len(made), old), how, **told)
 
@@ -166,8 +158,8 @@ class Tasks(GenerativeModel):
         latent = codec.encode(old)
         moments = np.linspace(0, 1, len(levels)), np.linspace(0, 1, latent.shape[1])
         level = np.interp(moments[1], moments[0], levels)[:, None, None]
-        canvas = _blank_like(latent, latent.shape[1]).put(latent, at=0, level=level)
-        made = self._sampled(canvas, prompt, how)
+        canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=level)
+        made = self.sampled(canvas, prompt, how)
         told = {"task": "edit", "prompt": prompt, "strength": strength}
         return self.clip(_cut(codec.decode(made)[0], 0, len(old), old), how, **told)
 
@@ -198,7 +190,7 @@ class Tasks(GenerativeModel):
         size = Size(len(a) + gap + len(b), *a.shape[1:3])
         codec, how = self._ready(prompt, size, how)
         (before, skipped), after = codec.encode_ending(a), codec.encode_lone(b)
-        bridge = self._bridge(before, after, prompt, gap // step, how, begins=True)
+        bridge = self.bridge(before, after, prompt, gap // step, how, begins=True)
         made = codec.decode(np.concatenate([before, bridge, after], axis=1))[0]
         told = {"task": "connect", "prompt": prompt, "new frames": gap}
         return self.clip(_cut(made, skipped, size.frames, a), how, **told)
@@ -229,8 +221,8 @@ class Tasks(GenerativeModel):
         codec, how = self._ready(prompt, Size(*old.shape[:3]), how)
         asked = self._places(Size(*old.shape[:3]), span, rectangle)
         latent = codec.encode(self._without(old, asked))
-        canvas = _blank_like(latent, latent.shape[1]).put(latent, at=0, level=asked.astype(float))
-        made = self._sampled(canvas, prompt, how)
+        canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=asked.astype(float))
+        made = self.sampled(canvas, prompt, how)
         told = {"task": "retake", "prompt": prompt, "span": span, "box": tuple(rectangle)}
         return self.clip(_cut(codec.decode(made)[0], 0, len(old), old), how, **told)
 
@@ -242,102 +234,6 @@ class Tasks(GenerativeModel):
         together = size._replace(frames=min(size.frames, longest))
         how, need = self.prepare([prompt], together, how, given=given)
         return self.codec(need.tile), how
-
-    def _sampled(self, canvas: Canvas, prompt: str, how: Sampling, *, closed: bool = False):
-        keys = jax.random.key(how.seed)[None]
-        tick = self.ticks(1, how)
-        return np.asarray(self.sample(canvas, [prompt], how, keys=keys, closed=closed, tick=tick))
-
-    def _followed(
-        self, codec: Codec, latent: np.ndarray, prompt: str, frames: int, how: Sampling
-    ) -> Frames:
-        """The frames of latents and of at least `frames` more that follow them."""
-        count = -(-frames // self.vae.factor.frames)
-        hops = plan_hops(latent.shape[1], count, window=self.window)
-        new = roll(
-            self,
-            [prompt],
-            how,
-            hops,
-            size=latent.shape[2:4],
-            keys=jax.random.key(how.seed)[None],
-            past=latent,
-            tick=self.ticks(len(hops), how),
-        )
-        return codec.decode(np.concatenate([latent, *new], axis=1))[0]
-
-    def _new_before(self, frames: int) -> int:
-        """The frames that are made where `frames` before a clip are asked for: the first latent
-        stands for one."""
-        return self.vae.pixel_size(self.vae.latent_size(Size(frames, 1, 1))).frames
-
-    def _preceded(
-        self, codec: Codec, latent: np.ndarray, prompt: str, frames: int, how: Sampling
-    ) -> Frames:
-        """The frames of latents and of `_new_before(frames)` that come before them."""
-        count = self.vae.latent_size(Size(frames, 1, 1)).frames
-        window = self.window or count + latent.shape[1]
-        if window < min(3, count + latent.shape[1]):
-            raise ValueError(
-                f"this model was trained on clips of {window} latent frames, too few to go on from"
-            )
-        beginnings: list[np.ndarray] = []
-        after = latent
-        number, left = 0, count
-        fewest = min(LEAST, max(1, window - 2))
-        hops = 1 if count <= window - fewest else -(-(count - 1) // (window - 1 - fewest))
-        tick = self.ticks(hops, how)
-        while left:
-            # As much of what follows as there is room for.
-            new = min(left, window - min(fewest, after.shape[1]))
-            shown = after[:, : window - new]
-            canvas = _blank_like(latent, new + shown.shape[1]).put(shown, at=new)
-            keys = jax.random.fold_in(jax.random.key(how.seed), number)[None]
-            made = np.asarray(self.sample(canvas, [prompt], how, keys=keys, tick=tick))
-            # But for the last time, the first latent stands for a single frame and is thrown away.
-            kept = made[:, :new] if new == left else made[:, 1:new]
-            beginnings.insert(0, kept)
-            after = np.concatenate([kept, after], axis=1)
-            number, left = number + 1, left - kept.shape[1]
-        return codec.decode(np.concatenate([*beginnings, latent], axis=1))[0]
-
-    def _bridge(
-        self,
-        before: np.ndarray,
-        after: np.ndarray,
-        prompt: str,
-        count: int,
-        how: Sampling,
-        *,
-        begins: bool = False,
-    ) -> np.ndarray:
-        """`count` latents that lead from the end of some to the beginning of others.
-
-        `begins` says that the first of `before` is the first of a clip.
-        """
-        window = self.window or 1 + before.shape[1] + count + after.shape[1]
-        room = window - count - 1
-        if room < min(2 * LEAST, before.shape[1] + after.shape[1]):
-            step = self.vae.factor.frames
-            raise ValueError(
-                f"{count * step} frames between two clips are more than this model was trained to "
-                f"see with both of them; give at most {step * max(0, window - 1 - 2 * LEAST)}"
-            )
-        tail = before[:, -(room - min(room // 2, after.shape[1])) :]
-        head = after[:, : room - tail.shape[1]]
-        # Latents from the middle of a clip lie behind a first one, which is thrown away.
-        at = 0 if begins and tail.shape[1] == before.shape[1] else 1
-        gap = at + tail.shape[1]
-        canvas = _blank_like(before, gap + count + head.shape[1])
-        canvas = canvas.put(tail, at=at).put(head, at=gap + count)
-        return self._sampled(canvas, prompt, how)[:, gap : gap + count]
-
-    def _ring(self, prompt: str, size: Size, how: Sampling) -> np.ndarray:
-        """Latents that close to a ring, of a prompt alone."""
-        count = size.frames // self.vae.factor.frames
-        grid = self.vae.latent_size(size)._replace(frames=count)
-        canvas = Canvas.blank(grid, self.vae.latent_channels)
-        return self._sampled(canvas, prompt, how, closed=True)
 
     def _places(self, size: Size, span: tuple[int, int], box: Box) -> np.ndarray:
         """Which places of the latent grid hold a pixel of a part."""
@@ -358,10 +254,6 @@ class Tasks(GenerativeModel):
         if given.all() or not given.any():
             return frames
         return np.asarray(self.vae.lone(jnp.asarray(frames[None]), jnp.asarray(given)))[0]
-
-
-def _blank_like(latent: np.ndarray, frames: int) -> Canvas:
-    return Canvas.blank(Size(frames, *latent.shape[2:4]), latent.shape[-1])
 
 
 def _cut(made: np.ndarray, start: int, count: int, like: np.ndarray) -> np.ndarray:

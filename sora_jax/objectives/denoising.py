@@ -197,29 +197,26 @@ class Denoising:
                 if forgotten is None or known is None:
                     raise ValueError("guidance weighs what is given, and nothing is")
                 shown.append((*forgotten(x, field), extent, jnp.zeros_like(known), beside))
-            parts = self._estimate(params, condition, shown)
-            count = len(shown)
-            split = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), parts)
-            pieces = iter([jax.tree.map(lambda leaf, i=i: leaf[i], split) for i in range(count)])
-            valid = None if extent is None else inside(extent, x.shape[1:4])
+            parts = self._estimates(params, condition, shown)
             return guidance(
-                next(pieces),
-                next(pieces) if guidance.active else None,
+                parts[0],
+                parts[1] if guidance.active else None,
                 x,
                 field,
                 schedule=self.schedule,
-                valid=valid,
-                alone=next(pieces) if guidance.weighs_given else None,
+                valid=None if extent is None else inside(extent, x.shape[1:4]),
+                alone=parts[-1] if guidance.weighs_given else None,
             )
 
         return estimate
 
-    def _estimate(self, params: Any, condition: Prompt, shown: Sequence[tuple[Any, ...]]) -> Any:
-        """Returns the estimates of several batches (x, t, extent, known, beside), one after the
-        other, in one pass."""
+    def _estimates(self, params: Any, condition: Prompt, shown: Sequence[Any]) -> list[Estimate]:
+        """Returns the estimate of each batch (x, t, extent, known, beside), made in one pass."""
         x, t, extent, known, beside = jax.tree.map(lambda *rows: jnp.concatenate(rows), *shown)
         output = self._output(params, x, t, condition, extent, known, beside)
-        return self.prediction.estimate(output, x, t, self.schedule)
+        parts = self.prediction.estimate(output, x, t, self.schedule)
+        clean, noise = (jnp.split(part, len(shown)) for part in (parts.clean, parts.noise))
+        return [Estimate(clean=c, noise=e) for c, e in zip(clean, noise, strict=True)]
 
     def latent_extent(self, extent: Extent) -> Extent:
         """Returns the extent in latents of one in pixels: a place is valid if any pixel is."""

@@ -49,7 +49,7 @@ def test_an_image_of_another_aspect_ratio_is_fitted_and_that_is_said(tmp_path, t
 
 def test_a_video_stands_for_its_first_frame(told):
     made = untrained().animate(clip(5), frames=2, **FAST)
-    assert same(made.frames[:1], given_back(clip(5)[:1])) and "first of 5" in told.text
+    assert same(made.frames[:1], given_back(clip(5)[:1])) and "first 1 of 5" in told.text
 
 
 @pytest.mark.parametrize("count", [1, 6])
@@ -155,6 +155,7 @@ MISTAKES = {
     "needs at least 8": lambda p: p.loop(clip(5)),
     "at least the 4 of one latent": lambda p: p.connect(clip(5), clip(5), frames=2),
     "give at most 0": lambda p: p.connect(clip(5), clip(5), frames=16),
+    "24 frames in a loop are more .* at most 8": lambda p: p.loop(prompt="x", frames=24),
     "forward or backward": lambda p: p.extend(clip(5), direction="up"),
     "at least one new frame": lambda p: p.extend(clip(5), frames=0),
     "give uint8": lambda p: p.extend(np.zeros((5, 8, 8, 3))),
