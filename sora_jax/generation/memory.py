@@ -88,4 +88,4 @@ def available_bytes() -> int | None:
 
 
 def _gib(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB"
+    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"
