@@ -248,7 +248,7 @@ def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
             accounting.transformer(
                 objective.model,
                 latent,
-                text=-(-text // getattr(objective.text, "stride", 1)),
+                text=objective.text.positions(text),
                 batch=batch,
             ),
             accounting.text_encoder(objective.text, text=text, batch=batch),

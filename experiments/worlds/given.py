@@ -26,7 +26,7 @@ from sora_jax.diffusion.times import LogitNormal
 from sora_jax.evaluation.evaluators import Validation
 from sora_jax.models import dit
 from sora_jax.models.embeddings import Rotary
-from sora_jax.models.text import ByteEncoder
+from sora_jax.models.text import WordEncoder
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.mesh import Mesh
@@ -74,7 +74,7 @@ def arm(name: str) -> Train:
             model=dit.PRESETS["1M"](
                 latent_channels=channels, text_width=128, rotary=TURNS, near=4.0
             ),
-            text=ByteEncoder(width=128, depth=2, heads=4, length=TEXT.length, stride=4),
+            text=WordEncoder(width=128, depth=2, heads=4, length=TEXT.length),
             prediction=Clean(),
             weighting=VelocityWeighted(floor=0.25),
             times=LogitNormal(mean=1.0),

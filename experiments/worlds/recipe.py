@@ -23,7 +23,7 @@ from sora_jax.diffusion.prediction import Clean, Prediction, Velocity, VelocityW
 from sora_jax.diffusion.times import LogitNormal
 from sora_jax.models import dit
 from sora_jax.models.embeddings import Rotary
-from sora_jax.models.text import ByteEncoder
+from sora_jax.models.text import WordEncoder
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.encoding import Encode
@@ -62,7 +62,7 @@ def run(
         name=name,
         objective=Denoising(
             model=dit.PRESETS["4M"](latent_channels=32, text_width=128, rotary=TURNS, near=4.0),
-            text=ByteEncoder(width=128, depth=2, heads=4, length=TEXT.length, stride=4),
+            text=WordEncoder(width=128, depth=2, heads=4, length=TEXT.length),
             prediction=prediction,
             weighting=VelocityWeighted(floor=floor),
             times=LogitNormal(mean=mean),

@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sora_jax.arrays import Extent, Known, Latent, Sigma, Size, Tokens
 from sora_jax.models.attention import ATTENTION, PRODUCT, MultiHead, constrained
 from sora_jax.models.conv import Dtype, blanked, inside
-from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, rotary
+from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, rotary
 from sora_jax.models.patches import (
     every,
     largest,
@@ -67,6 +67,7 @@ class Prompt:
     keys: Float[Array, "layers batch text heads head_dim"]
     values: Float[Array, "layers batch text heads head_dim"]
     valid: Bool[Array, "batch text"]
+    pooled: Float[Array, "batch width"] | None = None
 
 
 def layer_norm(x: Float[Array, "*rows embed"]) -> Float[Array, "*rows embed"]:
@@ -171,6 +172,10 @@ class DiT(nn.Module):
     text_width       width of the text features
     patch            places of the latent that make a token: frames, height, width
     rotary           how fast positions turn
+    pooled           whether all of the text together joins the diffusion time, and so modulates the
+                     layers (SD3, arXiv 2403.03206); Wan has cross-attention alone
+    places           of each axis, cosines that tell tokens where in the clip they lie
+                     (`embeddings.places`); 0 tells them nothing, as in Wan
     near             how much tokens attend to near ones from the start (`attention.MultiHead`)
     dtype            of the computation; parameters, norms, softmax and modulation are float32
     remat            what the backward pass computes again, to save memory
@@ -184,6 +189,8 @@ class DiT(nn.Module):
     text_width: int = 4096
     patch: tuple[int, int, int] = (1, 2, 2)
     rotary: Rotary = ROTARY
+    pooled: bool = False
+    places: int = 0
     near: float = 0.0
     dtype: Dtype = "float32"
     remat: Remat = "none"
@@ -193,6 +200,10 @@ class DiT(nn.Module):
             raise ValueError(f"DiT.width={self.width} must be a multiple of 2 x heads={self.heads}")
         width, dtype = self.width, self.dtype
         self.patches = linear(width, ("latent_channels", "embed"), dtype)
+        if self.pooled:
+            self.pooled_in = linear(width, ("text_embed", "embed"), dtype)
+        if self.places:
+            self.places_in = linear(width, (None, "embed"), dtype)
         self.time = TimeEmbedding(width)
         self.time_projection = linear(6 * width, ("embed", "modulation"), "float32", kernel=_ZEROS)
         named = with_logical_partitioning
@@ -234,7 +245,12 @@ class DiT(nn.Module):
         features = jnp.where(valid[..., None], text_features, 0.0).astype(self.dtype)
         text = self.text_out(nn.gelu(self.text_in(features)))
         _, (keys, values) = self.layers.read_text(None, text)
-        return Prompt(keys=keys, values=values, valid=valid)
+        pooled = None
+        if self.pooled:
+            # The root, not the number: a word counts for more in a mean of few than of many.
+            root = jnp.sqrt(jnp.maximum(text_length, 1))[:, None].astype(features.dtype)
+            pooled = self.pooled_in(features.sum(1) / root).astype(jnp.float32)
+        return Prompt(keys=keys, values=values, valid=valid, pooled=pooled)
 
     def denoise(
         self,
@@ -252,7 +268,13 @@ class DiT(nn.Module):
         if extent is not None:
             valid = inside(token_extent(extent, self.patch), grid).reshape(latent.shape[0], -1)
         x = self.patches(patchify(latent.astype(self.dtype), self.patch))
+        if self.places:
+            whole = jnp.array([size]) if extent is None else extent
+            where = places(token_extent(whole, self.patch), grid, self.places)
+            x = x + self.places_in(where.astype(self.dtype))
         time = _runs(self._time(sigma, known, extent), grid)
+        if prompt.pooled is not None:
+            time = time + prompt.pooled[:, None]
         modulation = self.time_projection(nn.silu(time))
         modulation = modulation.reshape(*time.shape[:2], 6, self.width)
         turn = rotary(grid, self.width // self.heads, self.rotary)
@@ -285,10 +307,11 @@ def _runs(field: Array, grid: Size) -> Array:
     return jnp.broadcast_to(field, shape).reshape(field.shape[0], -1, field.shape[-1])
 
 
-_small = partial(DiT, text_width=256)
+_small = partial(DiT, text_width=256, pooled=True, places=4)
 
 PRESETS: dict[str, partial[DiT]] = {
     "1M": partial(_small, width=128, depth=3, heads=4, mlp=512),
+    "2M": partial(_small, width=128, depth=6, heads=4, mlp=512),
     "4M": partial(_small, width=192, depth=6, heads=6, mlp=768),
     "15M": partial(_small, width=384, depth=6, heads=6, mlp=1536),
     "60M": partial(_small, width=512, depth=14, heads=8, mlp=2048),
@@ -299,4 +322,5 @@ PRESETS: dict[str, partial[DiT]] = {
     "14B": partial(DiT, width=5120, depth=40, heads=40, mlp=13824),
 }
 """Sizes by their number of parameters. From 1.3B they are those of Wan 2.1 and 2.2; 5B has the 48
-channels of Wan 2.2's autoencoder. Those below 600M read the features of a `text.ByteEncoder`."""
+channels of Wan 2.2's autoencoder. Those below 600M are to learn from little: they read the
+features of a text encoder that is trained with them, and are told more of places and text."""

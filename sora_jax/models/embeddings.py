@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from sora_jax.arrays import Size
 from sora_jax.models.conv import Dtype
@@ -136,6 +136,39 @@ def rotary(
         return jnp.concatenate(spread, axis=-1).reshape(-1, head_dim // 2)
 
     return table(np.cos), table(np.sin)
+
+
+def feature_count(count: int) -> int:
+    """Returns how many numbers `places` gives a token."""
+    return count**3 + 3
+
+
+def places(
+    extent: Int[Array, "batch 3"], grid: Size, count: int
+) -> Float[Array, "batch tokens features"]:
+    """Returns where in its clip each token of a grid lies, as `feature_count(count)` numbers.
+
+    Of each axis of n tokens (`extent`: frames, height, width) a token lies at a fraction u. The
+    features are the products cos(pi a u_f) cos(pi b u_h) cos(pi c u_w) for a, b, c = 0..count - 1,
+    and log2 n of each axis. Frames have u from 0 in the first, which so is what an image is, to 1
+    in the last; rows and columns their middles, (i + 1/2) / n.
+
+    Rotary positions say where tokens lie from one another, and next to nothing of where in the
+    picture. That something moves left means, as long as there is but noise to see, that it is on
+    the right early and on the left late: a matter of a caption, a column and a frame, no two of
+    which say anything. Hence the products; a sum of what each axis says would leave the model to
+    find that. Fractions suit all sizes (NaViT, arXiv 2307.06304, section 2.1).
+    """
+    batch, waves, sizes = len(extent), [], []
+    for axis, length in enumerate(grid):
+        n = jnp.maximum(extent[:, axis, None], 1).astype(jnp.float32)
+        index = jnp.arange(length, dtype=jnp.float32)
+        u = index / jnp.maximum(n - 1, 1) if axis == 0 else (index + 0.5) / n
+        waves.append(jnp.cos(jnp.pi * jnp.arange(count) * u[..., None]))
+        sizes.append(jnp.log2(n))
+    products = jnp.einsum("bfi,bhj,bwk->bfhwijk", *waves).reshape(batch, -1, count**3)
+    size = jnp.broadcast_to(jnp.stack(sizes, -1), (batch, products.shape[1], 3))
+    return jnp.concatenate([products, size], axis=-1)
 
 
 def rotate(

@@ -29,7 +29,7 @@ from sora_jax.diffusion.times import LogitNormal, LogNormalSigma, Times, spread_
 from sora_jax.models.conv import inside
 from sora_jax.models.dit import DiT, Prompt
 from sora_jax.models.patches import token_extent
-from sora_jax.models.text import ByteEncoder, LabelEncoder
+from sora_jax.models.text import ByteEncoder, LabelEncoder, WordEncoder
 from sora_jax.objectives.levels import Drawing, Levels, NoiseField, UniformLevels
 
 BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -55,7 +55,7 @@ class Denoising:
     """
 
     model: DiT
-    text: ByteEncoder | LabelEncoder
+    text: ByteEncoder | WordEncoder | LabelEncoder
     schedule: Schedule = RectifiedFlow()
     prediction: Prediction = Velocity()
     times: Times = LogitNormal()
@@ -90,14 +90,16 @@ class Denoising:
         model_key, text_key = jax.random.split(key)
         latent, text = _latent(batch), batch.text
         length = jnp.asarray(text.length)
-        features, variables = self.text.init_with_output(text_key, jnp.asarray(text.tokens), length)
+        (features, count), variables = self.text.init_with_output(
+            text_key, jnp.asarray(text.tokens), length
+        )
         t = jnp.ones((latent.shape[0], 1, 1, 1))
         model = self.model.init(
             model_key,
             latent,
             t,
             features,
-            self.text.positions(length),
+            count,
             extent=self.latent_extent(jnp.asarray(batch.extent)),
             known=jnp.zeros(t.shape, bool),
         )
@@ -294,10 +296,9 @@ class Denoising:
 
     def _read(self, params: Any, text: Text) -> Prompt:
         length = jnp.asarray(text.length)
-        features = self.text.apply({"params": params["text"]}, jnp.asarray(text.tokens), length)
+        read: Any = self.text.apply({"params": params["text"]}, jnp.asarray(text.tokens), length)
         variables = {"params": params["model"]}
-        positions = self.text.positions(length)
-        prompt: Any = self.model.apply(variables, features, positions, method="read_text")
+        prompt: Any = self.model.apply(variables, *read, method="read_text")
         return prompt
 
     def drop_captions(self, text: Text, keys: Key) -> Text:

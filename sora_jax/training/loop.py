@@ -18,7 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sora_jax import config
 from sora_jax.arrays import Batch
-from sora_jax.checkpoint import CheckpointError, Checkpoints, copy_frozen, located
+from sora_jax.checkpoint import (
+    CheckpointError,
+    Checkpoints,
+    copy_frozen,
+    located,
+    newest,
+    read_params,
+)
 from sora_jax.training.metrics import Interval, Meter, Writer
 from sora_jax.training.protocols import Loader, OpenedData
 from sora_jax.training.state import State, initializer, sharded
@@ -114,10 +121,10 @@ class _Run:
         return self.state
 
     def restored(self) -> State:
-        """The newest checkpoint's state, or a fresh one."""
+        """The newest checkpoint's state, or one to begin with."""
         latest = self.checkpoints.latest()
         if latest is None:
-            return self.born()
+            return self.born() if self.train.start is None else self.started(self.train.start)
         self.check_same(latest)
         trees = {
             "params": self.abstract.params,
@@ -127,6 +134,19 @@ class _Run:
         arrays = self.checkpoints.restore(latest, trees=trees)
         log.info("%s: going on from step %d", self.train.name, latest)
         return State(params=arrays["params"], ema=arrays["ema"], **arrays["moments"])
+
+    def started(self, source: str) -> State:
+        """A state at step 0 with the averaged parameters of another run."""
+        step = newest(source)
+        try:
+            params = read_params(step, self.abstract.params)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{self.train.name}: start={source}: what lies there are no parameters of this "
+                f"objective: {error}"
+            ) from error
+        log.info("%s: starting from the parameters of %s", self.train.name, step)
+        return self.born().replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
     def check_same(self, step: int) -> None:
         """Raises CheckpointError if the folder's run is of another experiment or other data."""

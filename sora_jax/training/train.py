@@ -24,6 +24,9 @@ class Train:
     steps: int
     """Batches to take in all."""
     seed: int = 0
+    start: str | None = None
+    """Run or checkpoint whose averaged parameters this run begins with, such as one on smaller
+    clips; of an objective with the same parameters. None begins anew."""
     accumulate: int = 1
     """Batches averaged into one update."""
     ema: float = 0.999

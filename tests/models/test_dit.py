@@ -15,7 +15,9 @@ from sora_jax.models.accounting import transformer_parameters
 from sora_jax.models.dit import PRESETS, DiT
 from sora_jax.parallel.mesh import Mesh
 
-TINY = DiT(width=24, depth=2, heads=2, mlp=40, latent_channels=3, text_width=10)
+TINY = DiT(
+    width=24, depth=2, heads=2, mlp=40, latent_channels=3, text_width=10, pooled=True, places=2
+)
 
 
 def inputs(*, size: tuple[int, int, int] = (2, 4, 6), batch: int = 2) -> dict[str, Any]:
@@ -227,3 +229,17 @@ def test_prompt_can_be_read_once_for_all_steps(variables: Any) -> None:
 def test_width_that_heads_do_not_divide_is_named() -> None:
     with pytest.raises(ValueError, match=r"width=24 must be a multiple of 2 x heads=5"):
         TINY.clone(heads=5).init(jax.random.key(0), **inputs())
+
+
+def test_tokens_know_their_places_and_the_text_where_they_are_told(variables: Any) -> None:
+    """From noise that is everywhere the same: only what is told can make outputs differ."""
+    same = inputs() | {"latent": jnp.ones((2, 2, 4, 6, 3)), "sigma": jnp.ones((2, 1, 1, 1))}
+    out = np.asarray(run(variables, **same))[0].reshape(2, 2, 2, 3, 2, 3)
+    tokens = out.transpose(0, 1, 3, 2, 4, 5).reshape(12, -1)
+    assert len(np.unique(tokens.round(4), axis=0)) == 12
+    assert np.abs(out - np.asarray(run(variables, **same))[1].reshape(out.shape)).max() > 1e-3
+    blind = TINY.clone(places=0, pooled=False)
+    params = {k: v for k, v in variables["params"].items() if k not in ("places_in", "pooled_in")}
+    tokens = np.asarray(blind.apply({"params": params}, **same))[0].reshape(2, 2, 2, 3, 2, 3)
+    tokens = tokens.transpose(0, 1, 3, 2, 4, 5).reshape(12, -1)
+    np.testing.assert_allclose(tokens, np.broadcast_to(tokens[:1], tokens.shape), atol=1e-4)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from sora_jax.arrays import Size
-from sora_jax.models.embeddings import TimeEmbedding, rotary, rotate, sinusoids, split
+from sora_jax.models.embeddings import (
+    TimeEmbedding,
+    feature_count,
+    places,
+    rotary,
+    rotate,
+    sinusoids,
+    split,
+)
 
 
 def test_sinusoids_are_those_of_a_thousand_times_the_time() -> None:
@@ -55,3 +63,29 @@ def test_products_depend_on_the_distance_alone() -> None:
         far = queries[1, 1, 1] @ keys[tuple(1 + n for n in step)]
         np.testing.assert_allclose(near, far, atol=1e-5)
         assert abs(near - queries[0, 0, 0] @ keys[0, 0, 0]) > 1e-3
+
+
+def test_places_are_fractions_of_each_clip_and_tell_its_tokens_apart() -> None:
+    extent = jnp.array([[3, 4, 6], [1, 2, 3], [0, 0, 0]])
+    found = np.asarray(places(extent, Size(3, 4, 6), 3)).reshape(3, 3, 4, 6, -1)
+    assert found.shape[-1] == feature_count(3) and np.isfinite(found).all()
+    whole, part = found[0], found[1, :1, :2, :3]
+    assert len(np.unique(whole.reshape(72, -1).round(5), axis=0)) == 72
+    np.testing.assert_allclose(
+        part[..., -3:], np.broadcast_to(np.log2([1, 2, 3]), (*part.shape[:-1], 3)), atol=1e-6
+    )
+    # An image is a first frame; half as many columns have the places of every pair's middle.
+    small = np.asarray(places(jnp.array([[1, 2, 3]]), Size(1, 2, 3), 3)).reshape(1, 2, 3, -1)
+    np.testing.assert_allclose(part, small, atol=1e-6)
+    first = {k: np.cos(np.pi * k * (np.arange(3) + 0.5) / 3) for k in range(3)}
+    for k in range(3):
+        np.testing.assert_allclose(part[0, 0, :, k], first[k], atol=1e-6)
+
+
+def test_left_to_right_is_one_feature_and_not_a_riddle() -> None:
+    """What moves right is on the left early and on the right late: a product of two axes."""
+    features = np.asarray(places(jnp.array([[5, 1, 3]]), Size(5, 1, 3), 3))[0]
+    moves = np.outer(np.linspace(1, -1, 5), [1, 0, -1]).ravel()
+    moves /= np.linalg.norm(moves)
+    lengths = np.linalg.norm(features, axis=0)
+    assert np.abs(moves @ features / np.where(lengths > 0, lengths, 1)).max() > 0.95

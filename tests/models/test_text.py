@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.models.text import BEGIN, PAD, ByteEncoder, LabelEncoder
+from sora_jax.models import text as module
+from sora_jax.models.text import BEGIN, PAD, ByteEncoder, LabelEncoder, WordEncoder
 
 BYTES = ByteEncoder(width=16, depth=2, heads=2, length=12)
+WORDS = WordEncoder(width=16, depth=2, heads=2, length=12)
 
 
 @pytest.fixture(scope="module")
@@ -17,38 +21,71 @@ def variables() -> dict:
     return jax.jit(BYTES.init)(jax.random.key(0), *BYTES.null(1))
 
 
+@pytest.fixture(scope="module")
+def words() -> dict:
+    return jax.jit(WORDS.init)(jax.random.key(0), *WORDS.null(1))
+
+
 def test_features_do_not_depend_on_what_follows_a_text(variables: dict) -> None:
     tokens = jnp.array([[BEGIN, *b"red ball", PAD, PAD, PAD]])
     encode = jax.jit(BYTES.apply)
-    features = encode(variables, tokens, jnp.array([9]))
-    garbage = encode(variables, tokens.at[:, 9:].set(-7), jnp.array([9]))
-    short = BYTES.apply(variables, tokens[:, :9], jnp.array([9]))
+    features, _ = encode(variables, tokens, jnp.array([9]))
+    garbage, _ = encode(variables, tokens.at[:, 9:].set(-7), jnp.array([9]))
+    short, _ = BYTES.apply(variables, tokens[:, :9], jnp.array([9]))
     np.testing.assert_array_equal(features, garbage)
     np.testing.assert_allclose(features[:, :9], short, atol=1e-5)
     assert (features[:, 9:] == 0).all()
 
 
-def test_strided_features_do_not_depend_on_what_follows_a_text() -> None:
-    model = BYTES.clone(stride=4)
-    variables = jax.jit(model.init)(jax.random.key(0), *BYTES.null(1))
-    tokens = jnp.array([[BEGIN, *b"red bal", PAD, PAD, PAD]])
-    for length in (1, 4, 5, 8):
-        features = model.apply(variables, tokens, jnp.array([length]))
-        positions = int(model.positions(jnp.array([length]))[0])
-        assert features.shape == (1, 3, 16) and positions == -(-length // 4)
-        garbage = model.apply(variables, tokens.at[:, length:].set(-7), jnp.array([length]))
-        short = model.apply(variables, tokens[:, :length], jnp.array([length]))
-        np.testing.assert_array_equal(features, garbage)
-        np.testing.assert_allclose(features[:, :positions], short, atol=1e-5)
-        assert (features[:, positions:] == 0).all()
-    # Every byte is seen.
-    change = model.apply(variables, tokens.at[0, 6].set(7), jnp.array([8]))
-    assert np.abs(change - features).max() > 1e-3
+def encoded(model: Any, variables: Any, text: str, *, extra: int = 0) -> np.ndarray:
+    """The valid features of a text, with `extra` places of padding behind it."""
+    tokens = jnp.array([[BEGIN, *text.encode(), *[PAD] * extra]])
+    features, count = model.apply(variables, tokens, jnp.array([1 + len(text.encode())]))
+    assert features.shape[1] == model.positions(tokens.shape[1])
+    assert (features[:, int(count[0]) :] == 0).all()
+    return np.asarray(features)[0, : int(count[0])]
+
+
+def test_a_word_encoder_has_a_feature_for_each_word_whatever_follows(words: dict) -> None:
+    for text, count in (("", 1), ("a", 2), ("red ball", 3), (" two  spaces ", 3), ("x" * 40, 4)):
+        short = encoded(WORDS, words, text, extra=7)
+        assert len(short) == count
+        np.testing.assert_allclose(encoded(WORDS, words, text, extra=31), short, atol=1e-5)
+    tokens = jnp.array([[BEGIN, *b"red ball", *b"junk"]])
+    garbage, _ = WORDS.apply(words, tokens, jnp.array([9]))
+    np.testing.assert_allclose(garbage[0, :3], encoded(WORDS, words, "red ball"), atol=1e-5)
+
+
+def test_a_word_is_read_alike_wherever_it_stands_and_every_byte_of_it(
+    words: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What enters the layers, in which words look at one another.
+    monkeypatch.setattr(module, "_layers", lambda encoder, x, count: (x, count))
+
+    def word(text: str, number: int) -> np.ndarray:
+        tokens = jnp.array([[BEGIN, *text.encode(), *[PAD] * 20]])
+        features: Any = WORDS.apply(words, tokens, jnp.array([1 + len(text)]))
+        return np.asarray(features[0])[0, number]
+
+    here = word("red circle", 2)
+    np.testing.assert_allclose(word("a tiny blue circle goes", 4), here, atol=1e-5)
+    assert np.abs(word("red circl3", 2) - here).max() > 1e-3
+    assert np.abs(word("red elcric", 2) - here).max() > 1e-3
+    # One letter changes a long word less than another word does.
+    wrong, other = word("red circke", 2), word("red square", 2)
+    assert np.linalg.norm(wrong - here) < 0.7 * np.linalg.norm(other - here)
+
+
+def test_words_beyond_the_last_place_share_it(words: dict) -> None:
+    text = "a b c d e f g h"
+    assert len(encoded(WORDS, words, text)) == WORDS.positions(1 + len(text)) == 4
+    changed = encoded(WORDS, words, text[:-1] + "z")
+    assert np.abs(changed[-1] - encoded(WORDS, words, text)[-1]).max() > 1e-3
 
 
 def test_order_of_bytes_matters(variables: dict) -> None:
     one, other = (
-        BYTES.apply(variables, jnp.array([[BEGIN, *text]]), jnp.array([4]))
+        BYTES.apply(variables, jnp.array([[BEGIN, *text]]), jnp.array([4]))[0]
         for text in (b"abc", b"cba")
     )
     assert np.abs(one[:, 0] - other[:, 0]).max() > 1e-3
@@ -67,7 +104,7 @@ def test_labels_have_a_feature_each_and_one_for_none(classes: int) -> None:
     null = model.null(2)
     variables = model.init(jax.random.key(0), *null)
     every = jnp.arange(classes + 1)[:, None]
-    features = model.apply(variables, every, jnp.ones(classes + 1, jnp.int32))
+    features, _ = model.apply(variables, every, jnp.ones(classes + 1, jnp.int32))
     assert features.shape == (classes + 1, 1, 8)
     assert len(np.unique(np.asarray(features)[:, 0], axis=0)) == classes + 1
-    np.testing.assert_array_equal(model.apply(variables, *null)[0], features[-1])
+    np.testing.assert_array_equal(model.apply(variables, *null)[0][0], features[-1])

@@ -44,6 +44,13 @@ def toy(**changes: Any) -> Train:
     return Train(**(settings | changes))
 
 
+class Wider(Regression):
+    """Has parameters that `Regression` has not."""
+
+    def init(self, key: Any, batch: Any) -> Any:
+        return super().init(key, batch) | {"more": np.zeros(3, np.float32)}
+
+
 def leaves(state: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
@@ -67,6 +74,27 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path):
     straight = run(toy(steps=6, optimizer=FLAT), tmp_path / "straight", record={})
     resumed = run(toy(steps=6, optimizer=FLAT), tmp_path / "half", record={})
     assert same(resumed, straight)
+
+
+def test_a_run_may_start_from_the_averaged_parameters_of_another(tmp_path: Path):
+    first = run(toy(steps=50, ema=0.9), tmp_path / "first", record={})
+    still = AdamW(learning_rate=1e-9, warmup=0, weight_decay=0.0)
+    later = toy(steps=2, start=str(tmp_path / "first"), optimizer=still, ema=0.5)
+    state = run(later, tmp_path / "later", record={})
+    assert int(state.step) == 2
+    for name in ("params", "ema"):
+        for old, new in zip(leaves(first.ema), leaves(getattr(state, name)), strict=True):
+            np.testing.assert_allclose(new, old, atol=1e-7)
+    assert not same(first.params, first.ema), "the average must differ for this to show anything"
+
+
+def test_a_start_with_other_parameters_is_refused_by_name(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="nowhere holds no checkpoints"):
+        run(toy(start=str(tmp_path / "nowhere")), tmp_path / "a", record={})
+    run(toy(steps=1), tmp_path / "line", record={})
+    wider = toy(objective=Wider(), start=str(tmp_path / "line"))
+    with pytest.raises(CheckpointError, match=r"toy: start=.*no parameters of this objective"):
+        run(wider, tmp_path / "b", record={})
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path):

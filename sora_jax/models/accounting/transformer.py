@@ -8,9 +8,9 @@ from sora_jax.arrays import Size
 from sora_jax.models.accounting.cost import WIDE, Cost, bytes_of, linear
 from sora_jax.models.attention import STORED
 from sora_jax.models.dit import DiT
-from sora_jax.models.embeddings import SINUSOIDS
+from sora_jax.models.embeddings import SINUSOIDS, feature_count
 from sora_jax.models.patches import token_grid
-from sora_jax.models.text import CONVOLUTIONS, KERNEL, PAD, ByteEncoder, LabelEncoder
+from sora_jax.models.text import CONVOLUTIONS, KERNEL, PAD, ByteEncoder, LabelEncoder, WordEncoder
 
 
 def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int = 1) -> Cost:
@@ -28,6 +28,8 @@ def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int
         2 * tokens * values * width
         + batch * times * (SINUSOIDS * width + 7 * width**2)
         + texts * (model.text_width * width + width**2)
+        + batch * model.pooled * model.text_width * width
+        + bool(model.places) * tokens * feature_count(model.places) * width
     )
     number = bytes_of(model.dtype)
     modulation = 6 * WIDE * batch * times * width
@@ -67,35 +69,38 @@ def transformer_parameters(model: DiT) -> int:
     time = linear(SINUSOIDS, width) + linear(width, width) + linear(width, 6 * width)
     text = linear(model.text_width, width) + linear(width, width)
     ends = linear(values, width) + linear(width, values) + 2 * width
-    return model.depth * layer + time + text + ends + width
+    pooled = linear(model.text_width, width) if model.pooled else 0
+    places = linear(feature_count(model.places), width) if model.places else 0
+    return model.depth * layer + time + text + ends + width + pooled + places
 
 
-def text_encoder(model: ByteEncoder | LabelEncoder, *, text: int, batch: int = 1) -> Cost:
+def text_encoder(
+    model: ByteEncoder | WordEncoder | LabelEncoder, *, text: int, batch: int = 1
+) -> Cost:
     """Returns the cost for `text` tokens a row."""
-    tokens, width = batch * text, model.width
+    read, positions, width = batch * text, batch * model.positions(text), model.width
     if isinstance(model, LabelEncoder):
-        row = WIDE * tokens * width
+        row = WIDE * positions * width
         parameters = (model.classes + 1) * width
         return Cost(
-            parameters=parameters, tokens=tokens, flops=0, kept_bytes=row, working_bytes=row
+            parameters=parameters, tokens=positions, flops=0, kept_bytes=row, working_bytes=row
         )
-    letters = linear(KERNEL * model.letter_width, model.letter_width) * CONVOLUTIONS
-    window = linear(model.stride * model.letter_width, width)
-    if model.stride == 1:
-        letters = window = 0
-    bytes_read, text = batch * text, -(-text // model.stride)
-    tokens = batch * text
+    table, front, flops = (PAD + 1) * width, 0, 0
+    if isinstance(model, WordEncoder):
+        letter = model.letter_width
+        table = (PAD + 1) * letter
+        front = linear(KERNEL * letter, letter) * CONVOLUTIONS + linear(letter, width)
+        gathered = read * model.positions(text) * letter
+        flops = 2 * (
+            read * CONVOLUTIONS * KERNEL * letter**2 + gathered + positions * letter * width
+        )
     layer = 4 * linear(width, width) + linear(width, 4 * width) + linear(4 * width, width)
-    number = bytes_of(model.dtype) * tokens * width
+    number = bytes_of(model.dtype) * positions * width
+    across = 4 * positions * model.positions(text) * width
     return Cost(
-        parameters=model.depth * (layer + 4 * width)
-        + (PAD + 1) * model.letter_width
-        + width
-        + letters
-        + window,
-        tokens=tokens,
-        flops=2 * (bytes_read * letters + tokens * window)
-        + model.depth * (24 * tokens * width**2 + 4 * tokens * text * width),
+        parameters=model.depth * (layer + 4 * width) + table + width + front,
+        tokens=positions,
+        flops=flops + model.depth * (24 * positions * width**2 + across),
         kept_bytes=model.depth * number * (_LAYER_WIDTHS + 8),
         working_bytes=number * (3 + 8),
     )
