@@ -32,9 +32,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from sora_jax.arrays import Extent, Known, Latent, Sigma, Size, Tokens
-from sora_jax.models.attention import ATTENTION, PRODUCT, MultiHead, constrained
+from sora_jax.models.attention import AUTO, PRODUCT, Attention, MultiHead, constrained
 from sora_jax.models.conv import Dtype, blanked, inside
 from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, rotary
+from sora_jax.models.flash import ATTENTION
 from sora_jax.models.patches import (
     every,
     largest,
@@ -112,9 +113,10 @@ class Block(nn.Module):
     mlp: int
     dtype: Dtype
     near: float
+    attention: Attention
 
     def setup(self) -> None:
-        attend = partial(MultiHead, self.width, self.heads, self.dtype)
+        attend = partial(MultiHead, self.width, self.heads, self.dtype, how=self.attention)
         self.self_attention = attend(nn.initializers.xavier_uniform(), self.near)
         self.cross_attention = attend(_ZEROS)
         self.mlp_in = linear(self.mlp, ("embed", "mlp"), self.dtype)
@@ -142,7 +144,7 @@ class Block(nn.Module):
         keys, values = attend.keys_values(inner, turn)
         x = gated(x, attend.read(attend.queries(inner, turn), keys, values, valid=valid), c)
         queries = self.cross_attention.queries(affine_norm(x, self.cross_scale, self.cross_bias))
-        x = x + self.cross_attention.read(queries, *text, valid=text_valid)
+        x = x + self.cross_attention.read(queries, *text, valid=text_valid, axis="text")
         hidden = self.mlp_in(modulate(x, d, e))
         hidden = constrained(hidden, ("batch", "tokens", "activation_mlp"))
         change = self.mlp_out(nn.gelu(checkpoint_name(hidden, PRODUCT)))
@@ -177,6 +179,7 @@ class DiT(nn.Module):
     places           of each axis, cosines that tell tokens where in the clip they lie
                      (`embeddings.places`); 0 tells them nothing, as in Wan
     near             how much tokens attend to near ones from the start (`attention.MultiHead`)
+    attention        which kernels compute it
     dtype            of the computation; parameters, norms, softmax and modulation are float32
     remat            what the backward pass computes again, to save memory
     """
@@ -192,6 +195,7 @@ class DiT(nn.Module):
     pooled: bool = False
     places: int = 0
     near: float = 0.0
+    attention: Attention = AUTO
     dtype: Dtype = "float32"
     remat: Remat = "none"
 
@@ -211,7 +215,7 @@ class DiT(nn.Module):
         self.text_in = linear(width, ("text_embed", "mlp"), dtype)
         self.text_out = linear(width, ("mlp", "embed"), dtype)
         layers = _layers(self.depth, self.remat)
-        self.layers = layers(width, self.heads, self.mlp, dtype, self.near)
+        self.layers = layers(width, self.heads, self.mlp, dtype, self.near, self.attention)
         self.table: Any = self.param("table", named(_ZEROS, (None, "embed")), (2, width))
         values = self.patch[0] * self.patch[1] * self.patch[2] * self.latent_channels
         self.head = linear(values, ("embed", "latent_channels"), dtype, kernel=_ZEROS)

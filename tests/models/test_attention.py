@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 
 from sora_jax.arrays import Size
-from sora_jax.models import attention as module
-from sora_jax.models.attention import MultiHead, attention
+from sora_jax.models import flash as module
+from sora_jax.models.attention import AUTO, Attention, MultiHead, attention
 from sora_jax.models.embeddings import Rotary, rotary
+from sora_jax.models.kernels import _block, front
 
 # Bytes below which logits are stored, and of a block of them: everything stored; all heads in one
 # block; two heads in a block; part of the queries of one head, the last block padded.
@@ -42,16 +45,22 @@ def oracle(query: Any, key: Any, value: Any, change: Any, valid: np.ndarray) -> 
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     out, d_weights = weights @ v, g @ v.swapaxes(2, 3)
-    d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True)) / 2.0
+    scale = q.shape[-1] ** -0.5
+    d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True)) * scale
     changes = d_logits @ k, d_logits.swapaxes(2, 3) @ q, weights.swapaxes(2, 3) @ g
     return [x.swapaxes(1, 2) for x in (out, *changes)]
 
 
-def results(query: Any, key: Any, value: Any, change: Any, valid: Any) -> list[jax.Array]:
+def results(
+    query: Any, key: Any, value: Any, change: Any, valid: Any, how: Any = AUTO, keys: Any = None
+) -> list[jax.Array]:
     """Output and gradients, of a program traced anew for each layout."""
 
+    def read(query: Any, key: Any, value: Any) -> jax.Array:
+        return attention(query, key, value, valid=valid, how=how, keys=keys)
+
     def program(query: Any, key: Any, value: Any, change: Any) -> list[jax.Array]:
-        out, backward = jax.vjp(lambda *x: attention(*x, valid=valid), query, key, value)
+        out, backward = jax.vjp(read, query, key, value)
         return [out, *backward(change)]
 
     return jax.jit(program)(query, key, value, change)
@@ -113,15 +122,84 @@ def test_many_logits_are_never_stored_at_once() -> None:
     assert 4 * largest(program.jaxpr) <= module._CPU_BLOCK < 4 * tokens**2
 
 
+@pytest.mark.parametrize("across", ["gather", "ulysses", "ring", "auto"])
 @pytest.mark.parametrize("layout", ["stored", "queries"], indirect=True)
-def test_sharded_attention_is_attention(layout: str) -> None:
-    inputs, valid = arrays(batch=2, queries=8, keys=8), jnp.arange(8) < jnp.array([[5], [8]])
-    mesh = jax.make_mesh((2, 4), ("data", "sequence"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    rules = (("batch", "data"), ("tokens", "sequence"), ("activation_heads", "data"))
+def test_devices_that_share_the_tokens_agree_with_softmax(layout: str, across: Any) -> None:
+    inputs = [x[:, :, :2] for x in arrays(batch=2, queries=8, keys=8)]
+    valid = jnp.arange(8) < jnp.array([[1], [8]])  # most devices hold nothing of the first row
+    exact = oracle(*inputs, np.asarray(valid))
+    with sharded(data=2, sequence=4 if across != "ulysses" else 2):
+        found = results(*inputs, valid, Attention(across=across), "tokens")
+    for mine, theirs in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize("layout", ["stored"], indirect=True)
+def test_keys_that_all_devices_have_are_read_where_the_queries_are(layout: str) -> None:
+    inputs, valid = arrays(batch=2, queries=8, keys=5), jnp.arange(5) < jnp.array([[3], [5]])
+    with sharded(data=2, sequence=4):
+        found = results(*inputs, valid, AUTO, "text")
+    for mine, theirs in zip(found, oracle(*inputs, np.asarray(valid)), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-6)
+
+
+def test_heads_that_ulysses_cannot_deal_out_are_named() -> None:
+    inputs = arrays(batch=2, queries=8, keys=8)
+    with sharded(data=2, sequence=2), pytest.raises(ValueError, match=r"3 heads .* 2 devices"):
+        results(*inputs, None, Attention(across="ulysses"), "tokens")
+
+
+@contextlib.contextmanager
+def sharded(*, data: int, sequence: int) -> Iterator[None]:
+    mesh = jax.make_mesh(
+        (data, sequence),
+        ("data", "sequence"),
+        axis_types=(jax.sharding.AxisType.Auto,) * 2,
+        devices=jax.devices()[: data * sequence],
+    )
+    rules = (("batch", "data"), ("tokens", "sequence"), ("activation_heads", None), ("text", None))
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-        sharded = results(*inputs, valid)
-    for mine, whole in zip(sharded, results(*inputs, valid), strict=True):
-        np.testing.assert_allclose(mine, whole, atol=1e-6)
+        yield
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("tokens", [(7, 9), (130, 260)])
+def test_splash_is_softmax(tokens: tuple[int, int], masked: bool) -> None:
+    """The TPU's kernel, interpreted."""
+    queries, keys = tokens
+    inputs = [x[:, :, :1] for x in arrays(queries=queries, keys=keys)]
+    valid = np.arange(keys) % 3 > np.array([[0], [-1]])  # padding between, as that of columns
+    exact = oracle(*inputs, valid if masked else np.ones_like(valid))
+    how = Attention(kernel="splash")
+    found = results(*inputs, jnp.asarray(valid) if masked else None, how)
+    for mine, theirs in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=3e-6)
+
+
+def test_blocks_of_splash_leave_little_empty() -> None:
+    for tokens in (1, 127, 128, 1100, 32_768, 75_600):
+        block = _block(tokens)
+        assert block % 128 == 0 and block <= 1024
+        assert -tokens % block < 128 * -(-tokens // 1024)
+
+
+def test_valid_keys_come_to_the_front_in_their_order() -> None:
+    key = jnp.arange(10.0).reshape(2, 5, 1, 1)
+    valid = jnp.array([[False, True, False, True, True], [True, False, False, False, False]])
+    moved, value, count = front(key, key, valid)
+    assert moved[0, :3, 0, 0].tolist() == [1, 3, 4] and moved[1, 0, 0, 0] == 5
+    assert (moved == value).all() and count.tolist() == [3, 1]
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's kernel needs a GPU")
+@pytest.mark.parametrize("masked", [False, True])
+def test_cudnn_is_softmax(masked: bool) -> None:
+    inputs = [jnp.tile(x, (1, 20, 1, 16)).astype(jnp.bfloat16) for x in arrays()]
+    valid = np.arange(180) % 3 > np.array([[0], [-1]])
+    exact = oracle(*inputs, valid if masked else np.ones_like(valid))
+    found = results(*inputs, jnp.asarray(valid) if masked else None, Attention(kernel="cudnn"))
+    for mine, theirs in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine.astype(jnp.float32), theirs, atol=5e-2)
 
 
 def test_tokens_attend_to_near_ones_from_the_start_where_that_is_asked_for() -> None:

@@ -201,7 +201,7 @@ def test_sharded_model_is_the_model(variables: Any, remat: Any) -> None:
 def test_save_attention_computes_attention_once(
     variables: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sora_jax.models.attention.STORED", 0)
+    monkeypatch.setattr("sora_jax.models.flash.STORED", 0)
 
     def exponentials(remat: Any) -> int:
         model = TINY.clone(remat=remat)

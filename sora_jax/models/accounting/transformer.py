@@ -6,9 +6,9 @@ import math
 
 from sora_jax.arrays import Size
 from sora_jax.models.accounting.cost import WIDE, Cost, bytes_of, linear
-from sora_jax.models.attention import STORED
 from sora_jax.models.dit import DiT
 from sora_jax.models.embeddings import SINUSOIDS, feature_count
+from sora_jax.models.flash import STORED
 from sora_jax.models.patches import token_grid
 from sora_jax.models.text import CONVOLUTIONS, KERNEL, PAD, ByteEncoder, LabelEncoder, WordEncoder
 
