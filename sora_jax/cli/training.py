@@ -32,7 +32,9 @@ class TrainFlags:
 
 def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()) -> None:
     """Train an experiment file: `sora-jax train FILE --help` lists all of its numbers."""
+    from sora_jax.checkpoint import located
     from sora_jax.stages import run_stages
+    from sora_jax.training.programs import keep_in
 
     asked = [flag for flag in arguments if flag in ("-h", "--help")]
     rest = [flag for flag in arguments if flag not in ("-h", "--help")]
@@ -44,6 +46,7 @@ def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()
     stages = config.read_experiment(flags.experiment, smoke=flags.smoke)
     stages = config.override(stages, [*unknown, *asked], program="sora-jax train EXPERIMENT")
     folder = flags.out or f"runs/{Path(flags.experiment).stem}"
+    keep_in(located(folder) / "programs")
     run_stages(stages, folder, until=flags.until)
 
 

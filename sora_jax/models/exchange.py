@@ -49,7 +49,7 @@ def ring(query: Any, key: Any, value: Any, valid: Any, *, axis: Axis) -> Any:
     batch, queries, heads, head_dim = query.shape
     bias = None if valid is None else jnp.repeat(jnp.where(valid, 0.0, MASKED), heads, axis=0)
     scaled = query * jnp.asarray(head_dim**-0.5, query.dtype)
-    out = _ring(axis, grouped(scaled), grouped(key), grouped(value), bias)
+    out: Any = _ring(axis, grouped(scaled), grouped(key), grouped(value), bias)
     return out.reshape(batch, heads, queries, head_dim).transpose(0, 2, 1, 3)
 
 

@@ -27,6 +27,7 @@ from sora_jax.checkpoint import (
     read_params,
 )
 from sora_jax.training.metrics import Interval, Meter, Writer
+from sora_jax.training.programs import compile_ahead
 from sora_jax.training.protocols import Loader, OpenedData
 from sora_jax.training.state import State, initializer, sharded
 from sora_jax.training.step import training_step
@@ -91,7 +92,7 @@ class _Run:
         # What goes in goes on to the next step, so that it must come out as it went in.
         places = jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
         self.step = jax.jit(step, donate_argnums=0, out_shardings=(places, None))
-        self.compiled: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
+        self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         self.meter, self.interval = Meter(), Interval()
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
@@ -104,6 +105,9 @@ class _Run:
         start = int(self.state.step)
         self.writer = Writer(self.folder, start=start)
         if start < self.train.steps:
+            self.programs = compile_ahead(
+                self.step, self.abstract, self.batches(), name=self.train.name
+            )
             loader = self.data.loader(
                 start=start,
                 process_index=jax.process_index(),
@@ -189,9 +193,8 @@ class _Run:
         self.interval.waited(self.idle_since(asked))
         self.interval.add(loaded)
         self.warn(loaded.failed)
-        program = self.compile(loaded.bucket, batch)
         # Kept at once: the state that goes in is given away, and an interruption saves this one.
-        self.state, metrics = program(self.state, batch)
+        self.state, metrics = self.programs[loaded.bucket](self.state, batch)
         # The device works on this step while the host reads the metrics of the one before.
         self.take(self.pending)
         self.pending = (loaded.bucket, metrics)
@@ -232,20 +235,13 @@ class _Run:
             lambda leaf: jax.make_array_from_process_local_data(self.placement, leaf), batch
         )
 
-    def compile(self, bucket: str, batch: Batch) -> Callable[..., Any]:
-        """One program a bucket, compiled when it is first met and counted."""
-        if bucket not in self.compiled:
-            began = time.monotonic()
-            self.compiled[bucket] = self.step.lower(self.state, batch).compile()
-            log.info(
-                "%s: compiled bucket %s in %.1f s (program %d of at most %d)",
-                self.train.name,
-                bucket,
-                time.monotonic() - began,
-                len(self.compiled),
-                len(self.data.shapes),
-            )
-        return self.compiled[bucket]
+    def batches(self) -> dict[str, Batch]:
+        """For each bucket an abstract batch, laid out as those that `placed` returns."""
+
+        def laid_out(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.placement)
+
+        return {name: jax.tree.map(laid_out, batch) for name, batch in self.data.shapes.items()}
 
     def take(self, pending: tuple[str, Any] | None) -> None:
         """Reads a finished step's metrics; stops a run whose gradients stay not finite."""
@@ -271,7 +267,7 @@ class _Run:
     def report(self, step: int) -> None:
         """Writes the averages since the last report."""
         metrics = self.meter.drain() | self.interval.drain()
-        metrics["compiled"] = float(len(self.compiled))
+        metrics["compiled"] = float(len(self.programs))
         metrics["learning_rate"] = float(jnp.asarray(self.rate(step // self.train.accumulate)))
         if jax.process_index() == 0:
             self.writer.write(step, metrics)

@@ -184,6 +184,35 @@ def test_each_bucket_is_compiled_once(tmp_path: Path, caplog: Any):
     assert len(compiled) == read_lines(tmp_path)[-1]["compiled"] == 2
 
 
+RESTARTED = """
+import logging, sys
+from pathlib import Path
+from sora_jax.training.loop import run
+from sora_jax.training.programs import keep_in
+from tests.training.test_loop import toy, FLAT
+logging.basicConfig(level="INFO", format="%(message)s", force=True)
+folder = Path(sys.argv[1])
+keep_in(folder / "programs")
+run(toy(steps=int(sys.argv[2]), optimizer=FLAT), folder, record={})
+"""
+
+
+def test_a_restarted_run_finds_what_was_compiled_and_compiles_nothing(tmp_path: Path):
+    told = []
+    for steps in ("2", "4"):
+        ended = subprocess.run(
+            [sys.executable, "-c", RESTARTED, str(tmp_path), steps],
+            env=os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told += [line for line in ended.stderr.splitlines() if "found in the cache" in line]
+    assert "2 compiled, 0 found in the cache" in told[0]
+    assert "0 compiled, 2 found in the cache" in told[1]
+    assert len(told) == 2
+
+
 class Interrupting:
     """An evaluator during which the user presses Ctrl-C, at step 2."""
 

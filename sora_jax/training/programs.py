@@ -1,0 +1,82 @@
+"""The programs of a run, one a bucket, all of them compiled before its first step.
+
+So what is compiled is known before a device is busy, and no step waits for a compiler later on:
+over thousands of hosts it is the slowest that counts. Programs are traced one after another and
+compiled in threads; XLA lets go of the interpreter meanwhile.
+
+What was compiled is kept (JAX's persistent cache, keyed by the program's content and the machine's
+kind): a run that is gone on with, on the same or another host, reads it and compiles nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+from etils import epath
+
+from sora_jax.arrays import Batch
+
+log = logging.getLogger("sora_jax")
+
+_FOUND = "/jax/compilation_cache/cache_hits"
+
+
+def keep_in(folder: epath.PathLike) -> None:
+    """Keeps what is compiled from now on in a folder, local or gs://, if no other was chosen.
+
+    JAX_COMPILATION_CACHE_DIR chooses another, such as one for all runs.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
+
+
+def compile_ahead(
+    step: Any, state: Any, batches: Mapping[str, Batch], *, name: str
+) -> dict[str, Callable[..., Any]]:
+    """Returns the compiled program of a jitted `step` for each bucket's batch.
+
+    `state` and `batches` are abstract, with shardings. Says how many were compiled and how many
+    were found in the cache.
+    """
+    began = time.monotonic()
+    with _Counting() as counted:
+        traced = {bucket: step.lower(state, batch) for bucket, batch in batches.items()}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            compiled = pool.map(lambda one: one.compile(), traced.values())
+            programs = dict(zip(traced, compiled, strict=True))
+    log.info(
+        "%s: %d programs, one a bucket, in %.1f s: %d compiled, %d found in the cache",
+        name,
+        len(programs),
+        time.monotonic() - began,
+        len(programs) - counted.found,
+        counted.found,
+    )
+    return programs
+
+
+class _Counting:
+    """How many programs were found in the cache while this was entered."""
+
+    def __init__(self) -> None:
+        self.found = 0
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> _Counting:
+        jax.monitoring.register_event_listener(self.heard)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        jax.monitoring.unregister_event_listener(self.heard)
+
+    def heard(self, event: str, **_: Any) -> None:
+        if event == _FOUND:
+            with self.lock:
+                self.found += 1
