@@ -180,26 +180,39 @@ class ExperimentDescription:
 def describe_experiment(path: str, *, smoke: bool = False) -> ExperimentDescription:
     """Returns what the stages of an experiment file are made of, and what their steps cost."""
     stages = config.read_experiment(path, smoke=smoke)
-    parts: list[Part] = []
-    costs: list[BucketCost] = []
+    boxes, notes = boxes_of(stages)
+    trained = [stage for stage in stages if isinstance(stage, Train)]
+    return ExperimentDescription(
+        name=path,
+        parts=tuple(part for stage in trained for part in _parts(stage)),
+        buckets=tuple(
+            _cost(stage, size, rows) for stage in trained for size, rows in boxes[stage.name]
+        ),
+        notes=notes,
+    )
+
+
+Boxes = tuple[tuple[Size, int], ...]
+"""Size in pixels and rows of each bucket."""
+
+
+def boxes_of(stages: config.Stages) -> tuple[dict[str, Boxes], tuple[str, ...]]:
+    """Returns the buckets of each stage that trains, by its name, and notes on those not known."""
     notes: list[str] = []
-    known: dict[str, tuple[tuple[Any, int], ...]] = {}
+    known: dict[str, Boxes] = {}
+    found: dict[str, Boxes] = {}
     for stage in stages:
         if isinstance(stage, Encode):
             # Latents come in the buckets of the pixels that they are made of.
             known[f"{{out}}/{stage.name}"] = _shapes(stage.data, notes, stage.name)
         elif isinstance(stage, Train):
-            parts += _parts(stage)
-            data = stage.data
-            shapes = known.get(data.path) if isinstance(data, LatentClips) else None
-            shapes = _shapes(stage.data, notes, stage.name) if shapes is None else shapes
-            costs += [_cost(stage, size, rows) for size, rows in shapes]
-    return ExperimentDescription(
-        name=path, parts=tuple(parts), buckets=tuple(costs), notes=tuple(dict.fromkeys(notes))
-    )
+            path = stage.data.path if isinstance(stage.data, LatentClips) else None
+            shapes = known.get(path) if path else None
+            found[stage.name] = _shapes(stage.data, notes, stage.name) if shapes is None else shapes
+    return found, tuple(dict.fromkeys(notes))
 
 
-def _shapes(data: Any, notes: list[str], stage: str) -> tuple[tuple[Size, int], ...]:
+def _shapes(data: Any, notes: list[str], stage: str) -> Boxes:
     """Size and rows of each bucket, where the data can be looked at; a note where it cannot."""
     boxes = getattr(data, "buckets", None)
     if not isinstance(boxes, tuple):

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"arrays", "config", "checkpoint", "parallel"},
     "stages": EVERYTHING,
     "description": EVERYTHING,
+    "compilation": EVERYTHING,
     "cli": EVERYTHING,
 }
 

@@ -13,6 +13,7 @@ sora-jax evaluate [CHECKPOINT] [FILES ...]
 sora-jax encode AUTOENCODER DATA --out DIR
 sora-jax freeze RUN --about TEXT --out DIR
 sora-jax describe DATA-OR-EXPERIMENT
+sora-jax compile EXPERIMENT --topology v6e:16x16
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from sora_jax.cli.compiling import compile
 from sora_jax.cli.generation import animate, connect, edit, extend, generate, image, loop, retake
 from sora_jax.cli.measuring import describe, evaluate
 from sora_jax.cli.training import encode, freeze, train
@@ -45,6 +47,7 @@ COMMANDS = (
     encode,
     freeze,
     describe,
+    compile,
 )
 
 

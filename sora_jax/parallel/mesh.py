@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
 from flax.linen import spmd
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from sora_jax.parallel.rules import Rules
+from sora_jax.parallel.rules import MeshAxis, Rules
 
 
 class MeshError(ValueError):
@@ -22,8 +23,13 @@ class MeshError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mesh:
-    """How many devices lie along each axis; one axis may be -1, for all that are left."""
+    """How many devices lie along each axis; one axis may be -1, for all that are left.
 
+    `slices` are joined by a slower network, over which nothing but gradients goes; the other axes
+    lie within each.
+    """
+
+    slices: int = 1
     data: int = -1
     fsdp: int = 1
     sequence: int = 1
@@ -32,10 +38,11 @@ class Mesh:
     """Use the first so many devices only, to measure scaling; None uses all."""
     rules: Rules = Rules()
 
-    def build(self) -> jax.sharding.Mesh:
-        """Returns the mesh over the devices; raises MeshError if they do not fit."""
-        devices = jax.devices()[: self.devices]
-        sizes = {axis: getattr(self, axis) for axis in ("data", "fsdp", "sequence", "tensor")}
+    def build(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
+        """Returns the mesh over `devices`, by default those there are; raises MeshError if they do
+        not fit."""
+        devices = (jax.devices() if devices is None else devices)[: self.devices]
+        sizes = {axis: getattr(self, axis) for axis in get_args(MeshAxis)}
         known = math.prod(size for size in sizes.values() if size > 0)
         free = [axis for axis, size in sizes.items() if size == -1]
         if len(free) > 1 or len(devices) % known or (not free and known != len(devices)):
@@ -45,11 +52,10 @@ class Mesh:
                 "number, and one axis at most may be -1 (all that are left)"
             )
         sizes |= {axis: len(devices) // known for axis in free}
-        return jax.make_mesh(
-            tuple(sizes.values()),
+        return jax.sharding.Mesh(
+            _laid_out(tuple(sizes.values()), devices),
             tuple(sizes),
             axis_types=(AxisType.Auto,) * len(sizes),
-            devices=devices,
         )
 
     @contextlib.contextmanager
@@ -86,6 +92,21 @@ class Mesh:
                 f"(with derived buckets: --STAGE.data.buckets.multiple {ways}), or use fewer "
                 "devices (--STAGE.mesh.devices 1)"
             )
+
+
+def _laid_out(shape: tuple[int, ...], devices: Sequence[Any]) -> Any:
+    """Devices in the shape of a mesh, neighbours in it being neighbours in the machine."""
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    if len(slices) == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    if len(slices) != shape[0]:
+        raise MeshError(
+            f"mesh.slices is {shape[0]} and the devices are of {len(slices)} slices: make it so"
+        )
+    ones = (1,) * (len(shape) - 1)
+    return mesh_utils.create_hybrid_device_mesh(
+        (1, *shape[1:]), (shape[0], *ones), devices, allow_split_physical_axes=True
+    )
 
 
 def unboxed(tree: Any) -> Any:

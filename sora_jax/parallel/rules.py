@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-MeshAxis = Literal["data", "fsdp", "sequence", "tensor"]
+MeshAxis = Literal["slices", "data", "fsdp", "sequence", "tensor"]
 Axes = MeshAxis | tuple[MeshAxis, ...] | None
 
 
@@ -19,7 +19,7 @@ class Rules:
 
     Parameters are cut over `fsdp` (ZeRO 3, arXiv 1910.02054) along a wide dimension and over
     `tensor` along heads and the hidden dimension of the MLP (Megatron, arXiv 1909.08053);
-    activations over `data` and `fsdp` along the batch and over `sequence` along tokens.
+    activations over `slices`, `data` and `fsdp` along the batch and over `sequence` along tokens.
     """
 
     # of parameters
@@ -36,7 +36,7 @@ class Rules:
     channels_in: Axes = None
     channels_out: Axes = "fsdp"
     # of activations
-    batch: Axes = ("data", "fsdp")
+    batch: Axes = ("slices", "data", "fsdp")
     frames: Axes = None
     height: Axes = None
     width: Axes = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -12,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from etils import epath
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,11 +26,11 @@ from sora_jax.checkpoint import (
     newest,
     read_params,
 )
+from sora_jax.parallel.topology import slice_of
 from sora_jax.training.metrics import Interval, Meter, Writer
-from sora_jax.training.programs import compile_ahead
+from sora_jax.training.programs import Prepared, compile_ahead
 from sora_jax.training.protocols import Loader, OpenedData
-from sora_jax.training.state import State, initializer, sharded
-from sora_jax.training.step import training_step
+from sora_jax.training.state import State
 from sora_jax.training.train import MAY_CHANGE, Train
 
 log = logging.getLogger("sora_jax")
@@ -50,6 +50,8 @@ def run(train: Train, folder: epath.PathLike, *, record: Any = None) -> State:
     record = config.to_json(train) if record is None else record
     data = train.data.open()
     data.check(train.objective)
+    there = slice_of(jax.devices())
+    train = train.on(there.name if there else "")
     devices = train.mesh.build()
     for name, batch in data.shapes.items():
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
@@ -75,23 +77,8 @@ class _Run:
     ):
         self.train, self.folder, self.record, self.data = train, folder, record, data
         self.checkpoints = checkpoints
-        optimizer = train.optimizer.build(-(-train.steps // train.accumulate))
-        if train.accumulate > 1:
-            optimizer = optax.MultiSteps(optimizer, train.accumulate).gradient_transformation()
-        smallest = min(data.shapes.values(), key=lambda batch: batch.weight.shape[0])
-        make = initializer(train.objective, optimizer, seed=train.seed, batch=smallest)
-        self.abstract, self.born = sharded(make, train.mesh, devices)
+        self.prepared = Prepared.of(train, data.shapes, devices)
         self.placement = train.mesh.batch_sharding(devices)
-        step = training_step(
-            train.objective,
-            optimizer,
-            seed=train.seed,
-            ema=train.ema,
-            accumulate=train.accumulate,
-        )
-        # What goes in goes on to the next step, so that it must come out as it went in.
-        places = jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
-        self.step = jax.jit(step, donate_argnums=0, out_shardings=(places, None))
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         self.meter, self.interval = Meter(), Interval()
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
@@ -105,9 +92,7 @@ class _Run:
         start = int(self.state.step)
         self.writer = Writer(self.folder, start=start)
         if start < self.train.steps:
-            self.programs = compile_ahead(
-                self.step, self.abstract, self.batches(), name=self.train.name
-            )
+            self.programs = compile_ahead(self.prepared, name=self.train.name)
             loader = self.data.loader(
                 start=start,
                 process_index=jax.process_index(),
@@ -128,12 +113,14 @@ class _Run:
         """The newest checkpoint's state, or one to begin with."""
         latest = self.checkpoints.latest()
         if latest is None:
-            return self.born() if self.train.start is None else self.started(self.train.start)
+            return (
+                self.prepared.born() if self.train.start is None else self.started(self.train.start)
+            )
         self.check_same(latest)
         trees = {
-            "params": self.abstract.params,
-            "ema": self.abstract.ema,
-            "moments": self.abstract.counters(),
+            "params": self.prepared.state.params,
+            "ema": self.prepared.state.ema,
+            "moments": self.prepared.state.counters(),
         }
         arrays = self.checkpoints.restore(latest, trees=trees)
         log.info("%s: going on from step %d", self.train.name, latest)
@@ -143,14 +130,15 @@ class _Run:
         """A state at step 0 with the averaged parameters of another run."""
         step = newest(source)
         try:
-            params = read_params(step, self.abstract.params)
+            params = read_params(step, self.prepared.state.params)
         except CheckpointError as error:
             raise CheckpointError(
                 f"{self.train.name}: start={source}: what lies there are no parameters of this "
                 f"objective: {error}"
             ) from error
         log.info("%s: starting from the parameters of %s", self.train.name, step)
-        return self.born().replace(params=params, ema=jax.tree.map(jnp.copy, params))
+        fresh = self.prepared.born()
+        return dataclasses.replace(fresh, params=params, ema=jax.tree.map(jnp.copy, params))
 
     def check_same(self, step: int) -> None:
         """Raises CheckpointError if the folder's run is of another experiment or other data."""
@@ -234,14 +222,6 @@ class _Run:
         return jax.tree.map(
             lambda leaf: jax.make_array_from_process_local_data(self.placement, leaf), batch
         )
-
-    def batches(self) -> dict[str, Batch]:
-        """For each bucket an abstract batch, laid out as those that `placed` returns."""
-
-        def laid_out(leaf: Any) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.placement)
-
-        return {name: jax.tree.map(laid_out, batch) for name, batch in self.data.shapes.items()}
 
     def take(self, pending: tuple[str, Any] | None) -> None:
         """Reads a finished step's metrics; stops a run whose gradients stay not finite."""

@@ -10,6 +10,7 @@ kind): a run that is gone on with, on the same or another host, reads it and com
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -19,9 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import optax
 from etils import epath
 
 from sora_jax.arrays import Batch
+from sora_jax.training.state import State, initializer, sharded
+from sora_jax.training.step import training_step
+from sora_jax.training.train import Train
 
 log = logging.getLogger("sora_jax")
 
@@ -37,17 +42,59 @@ def keep_in(folder: epath.PathLike) -> None:
         jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
 
 
-def compile_ahead(
-    step: Any, state: Any, batches: Mapping[str, Batch], *, name: str
-) -> dict[str, Callable[..., Any]]:
-    """Returns the compiled program of a jitted `step` for each bucket's batch.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The step of a run, laid out on a mesh and not yet compiled.
 
-    `state` and `batches` are abstract, with shardings. Says how many were compiled and how many
-    were found in the cache.
+    state    abstract, with shardings; `born` makes it.
+    step     jitted: (state, batch) -> (state, metrics).
+    batches  for each bucket an abstract batch, with shardings.
     """
-    began = time.monotonic()
+
+    state: State
+    born: Callable[[], State]
+    step: Any
+    batches: Mapping[str, Batch]
+
+    @classmethod
+    def of(cls, train: Train, batches: Mapping[str, Batch], devices: jax.sharding.Mesh) -> Prepared:
+        """`batches` are abstract, of global shapes. Within `train.mesh.use(devices)`."""
+        optimizer = train.optimizer.build(-(-train.steps // train.accumulate))
+        if train.accumulate > 1:
+            optimizer = optax.MultiSteps(optimizer, train.accumulate).gradient_transformation()
+        smallest = min(batches.values(), key=lambda batch: batch.weight.shape[0])
+        make = initializer(train.objective, optimizer, seed=train.seed, batch=smallest)
+        state, born = sharded(make, train.mesh, devices)
+        step = training_step(
+            train.objective,
+            optimizer,
+            seed=train.seed,
+            ema=train.ema,
+            accumulate=train.accumulate,
+        )
+        # What goes in goes on to the next step, so that it must come out as it went in.
+        places = jax.tree.map(lambda leaf: leaf.sharding, state)
+        rows = train.mesh.batch_sharding(devices)
+
+        def laid_out(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows)
+
+        return cls(
+            state=state,
+            born=born,
+            step=jax.jit(step, donate_argnums=0, out_shardings=(places, None)),
+            batches={name: jax.tree.map(laid_out, batch) for name, batch in batches.items()},
+        )
+
+
+def compile_ahead(prepared: Prepared, *, name: str) -> dict[str, Callable[..., Any]]:
+    """Returns the compiled program of each bucket.
+
+    Says how many were compiled and how many were found in the cache.
+    """
+    began, step, state = time.monotonic(), prepared.step, prepared.state
     with _Counting() as counted:
-        traced = {bucket: step.lower(state, batch) for bucket, batch in batches.items()}
+        traced = {bucket: step.lower(state, batch) for bucket, batch in prepared.batches.items()}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             compiled = pool.map(lambda one: one.compile(), traced.values())
             programs = dict(zip(traced, compiled, strict=True))

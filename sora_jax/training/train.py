@@ -8,7 +8,16 @@ from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.optimizer import AdamW
 from sora_jax.training.protocols import Data, Evaluator, Objective
 
-MAY_CHANGE = ("steps", "mesh", "evaluators", "log_every", "save_every", "keep", "skips_allowed")
+MAY_CHANGE = (
+    "steps",
+    "mesh",
+    "meshes",
+    "evaluators",
+    "log_every",
+    "save_every",
+    "keep",
+    "skips_allowed",
+)
 """Fields that a resumed run may change: they alter how it goes on, not what it is."""
 
 
@@ -32,6 +41,8 @@ class Train:
     ema: float = 0.999
     """Decay of the average of the parameters, a step."""
     mesh: Mesh = Mesh()
+    meshes: dict[str, Mesh] = dataclasses.field(default_factory=dict)
+    """Meshes for TPU slices by their names, such as v6e:16x16; `mesh` is for all others."""
     evaluators: tuple[Evaluator, ...] = ()
     log_every: int = 20
     save_every: int = 500
@@ -48,3 +59,7 @@ class Train:
             raise ValueError(f"name is {self.name!r}; it must be usable as a folder's name")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
+
+    def on(self, slice_name: str) -> Train:
+        """Returns the same run with the mesh for a slice."""
+        return dataclasses.replace(self, mesh=self.meshes.get(slice_name, self.mesh))

@@ -23,7 +23,13 @@ from sora_jax.parallel.rules import Rules
 
 def test_one_axis_takes_what_is_left():
     mesh = Mesh(fsdp=2, tensor=2).build()
-    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "sequence": 1, "tensor": 2}
+    assert dict(mesh.shape) == {
+        "slices": 1,
+        "data": 2,
+        "fsdp": 2,
+        "sequence": 1,
+        "tensor": 2,
+    }
 
 
 def test_a_mesh_that_does_not_fit_is_refused():

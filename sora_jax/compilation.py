@@ -1,0 +1,289 @@
+"""`sora-jax compile`: what an experiment would be on a TPU slice, without the slice.
+
+The very programs that training would run are compiled for it. From what XLA says come the bytes of
+a chip and the exchanges between chips; from formulas, the operations; from the chip's published
+peaks, the least time that each takes. The longest of these is what bounds the step: real ones are
+slower, as nothing overlaps or reaches its peak entirely.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from sora_jax import config
+from sora_jax.arrays import Batch, Size, Text
+from sora_jax.data.buckets import Grid
+from sora_jax.description import boxes_of
+from sora_jax.models import accounting
+from sora_jax.objectives.denoising import Denoising
+from sora_jax.parallel.hlo import Collective, collectives, kernels
+from sora_jax.parallel.topology import Chip, Slice
+from sora_jax.training.programs import Prepared
+from sora_jax.training.train import Train
+
+log = logging.getLogger("sora_jax")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One bucket's step on a slice; bytes and operations are those of a chip.
+
+    bytes      by kind: parameters, average, moments, batch, and temporary, which is what a step
+               needs beside them at its peak.
+    seconds    that the step takes at least, by what takes them: compute, memory, exchange.
+    refused    why XLA could not compile it, else empty.
+    """
+
+    stage: str
+    bucket: str
+    batch: int
+    tokens: int
+    chips: int
+    mesh: str
+    remat: str
+    bytes: dict[str, int]
+    hbm: int
+    flops: float
+    exchanged: tuple[Collective, ...]
+    kernels: tuple[str, ...]
+    seconds: dict[str, float]
+    compiled_in: float
+    refused: str = ""
+
+    @property
+    def peak(self) -> int:
+        return sum(self.bytes.values())
+
+    @property
+    def fits(self) -> bool:
+        return not self.refused and self.peak <= self.hbm
+
+    @property
+    def step_seconds(self) -> float:
+        return max(self.seconds.values(), default=math.inf)
+
+    @property
+    def bound(self) -> str:
+        """What takes the longest."""
+        return max(self.seconds, key=lambda name: self.seconds[name], default="")
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of a chip, at best."""
+        return self.tokens / self.chips / self.step_seconds
+
+    @property
+    def utilisation(self) -> float:
+        """Model FLOPs utilisation at best: the share of the step that computing takes."""
+        return self.seconds.get("compute", 0.0) / self.step_seconds
+
+
+def plans_for(path: str, on: Slice, *, mesh: dict[str, int] | None = None) -> list[Plan]:
+    """Returns the plan of each bucket of an experiment file's transformers on a slice.
+
+    `mesh` changes axes of the mesh that the file lists for the slice. Raises TopologyError,
+    MeshError or ConfigError.
+    """
+    stages = config.read_experiment(path)
+    boxes, notes = boxes_of(stages)
+    for note in notes:
+        log.warning("%s", note)
+    devices = on.devices()
+    plans = []
+    for stage in stages:
+        if not isinstance(stage, Train) or not isinstance(stage.objective, Denoising):
+            continue
+        train = stage.on(on.name)
+        laid = dataclasses.replace(train.mesh, **(mesh or {}))
+        train = dataclasses.replace(train, mesh=laid)
+        built = laid.build(devices)
+        for size, rows in boxes[stage.name]:
+            laid.check_batch(rows, built, bucket=str(size))
+            plans.append(_plan(train, size, rows, on, built))
+    return plans
+
+
+def _plan(train: Train, size: Size, rows: int, on: Slice, devices: jax.sharding.Mesh) -> Plan:
+    objective: Any = train.objective
+    began = time.monotonic()
+    with train.mesh.use(devices):
+        prepared = Prepared.of(train, {str(size): _batch(train, size, rows)}, devices)
+        (batch,) = prepared.batches.values()
+        lowered = prepared.step.lower(prepared.state, batch)
+    state = prepared.state
+    held = {
+        "parameters": _of_chip(state.params),
+        "average": _of_chip(state.ema),
+        "moments": _of_chip(state.moments),
+        "batch": _of_chip(batch),
+    }
+    grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
+    latent = grid.latent(size)
+    text = getattr(objective.text, "length", 1)
+    cost = accounting.transformer(
+        objective.model, latent, text=objective.text.positions(text), batch=rows
+    )
+    read = accounting.text_encoder(objective.text, text=text, batch=rows)
+    flops = (cost.training_flops + read.training_flops) / devices.size
+    known: dict[str, Any] = {
+        "stage": train.name,
+        "bucket": str(size),
+        "batch": rows,
+        "tokens": cost.tokens,
+        "chips": devices.size,
+        "mesh": " ".join(f"{axis}={n}" for axis, n in devices.shape.items() if n > 1) or "one chip",
+        "remat": objective.model.remat,
+        "hbm": int(on.chip.hbm),
+        "flops": flops,
+    }
+    try:
+        compiled = lowered.compile()
+    except Exception as error:
+        return Plan(
+            **known,
+            bytes=held,
+            exchanged=(),
+            kernels=(),
+            seconds={},
+            compiled_in=time.monotonic() - began,
+            refused=_reason(error),
+        )
+    text_of = compiled.as_text()
+    exchanged = tuple(collectives(text_of))
+    needs = compiled.memory_analysis()
+    temporary = needs.temp_size_in_bytes + needs.generated_code_size_in_bytes
+    temporary += max(0, needs.output_size_in_bytes - needs.alias_size_in_bytes)
+    return Plan(
+        **known,
+        bytes=held | {"temporary": temporary},
+        exchanged=exchanged,
+        kernels=tuple(sorted(kernels(text_of))),
+        seconds=_seconds(on.chip, flops, held, cost, devices.size, exchanged),
+        compiled_in=time.monotonic() - began,
+    )
+
+
+def _seconds(
+    chip: Chip,
+    flops: float,
+    held: dict[str, int],
+    cost: accounting.Cost,
+    chips: int,
+    exchanged: tuple[Collective, ...],
+) -> dict[str, float]:
+    # The update reads and writes parameters, average and moments once; what is kept of the
+    # activations is written once and read once.
+    update = 2 * (held["parameters"] + held["average"] + held["moments"])
+    activations = 2 * (cost.kept_bytes + cost.working_bytes) / chips
+    return {
+        "compute": flops / chip.flops,
+        "memory": (update + activations) / chip.hbm_rate,
+        # A ring along one side of the torus has two of a chip's links.
+        "exchange": sum(each.sent for each in exchanged) / (chip.ici_rate * 2 / chip.links),
+    }
+
+
+def _batch(train: Train, size: Size, rows: int) -> Batch:
+    """An abstract batch of a bucket, as `LatentClips` would make it."""
+    objective: Any = train.objective
+    data: Any = train.data
+    grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
+    latent = grid.latent(size)
+    text = data.tokenizer.tokens([""]).tokens.shape[1]
+
+    def array(*shape: int, kind: Any = np.float32) -> Any:
+        return jax.ShapeDtypeStruct((rows, *shape), kind)
+
+    return Batch(
+        video=None,
+        latent=array(*latent, objective.channels),
+        extent=array(3, kind=np.int32),
+        text=Text(tokens=array(text, kind=np.int32), length=array(kind=np.int32)),
+        weight=array(),
+    )
+
+
+def _of_chip(tree: Any) -> int:
+    """Bytes of the part of a tree of abstract arrays that one device holds."""
+
+    def part(leaf: Any) -> int:
+        return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+    return sum(part(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "hbm" in line.lower()), lines[0] if lines else "")[:300]
+
+
+def render(plans: list[Plan]) -> str:
+    """Returns the plans as tables."""
+    console = Console(file=io.StringIO(), width=140, highlight=False)
+    table = Table(title="a training step of one chip", title_justify="left")
+    names = ("bucket", "batch", "mesh", "remat", "state GiB", "temporary GiB", "of HBM", "PFLOP")
+    for name in (*names, "compute ms", "memory ms", "exchange ms", "tokens/s", "MFU at most"):
+        table.add_column(name, justify="left" if name in ("bucket", "mesh", "remat") else "right")
+    for plan in plans:
+        state = plan.peak - plan.bytes.get("temporary", 0)
+        times = [f"{1000 * plan.seconds.get(n, 0):,.0f}" for n in ("compute", "memory", "exchange")]
+        table.add_row(
+            plan.bucket,
+            str(plan.batch),
+            plan.mesh,
+            plan.remat,
+            f"{state / 2**30:.2f}",
+            f"{plan.bytes.get('temporary', 0) / 2**30:.2f}",
+            f"{plan.peak / plan.hbm:.0%}" if not plan.refused else "does not fit",
+            f"{plan.flops / 1e15:.3f}",
+            *times,
+            f"{plan.tokens_per_second:,.0f}" if plan.seconds else "",
+            f"{plan.utilisation:.0%} ({plan.bound})" if plan.seconds else "",
+        )
+    console.print(table)
+    for plan in plans:
+        if plan.refused:
+            console.print(f"{plan.bucket}: {plan.refused}", markup=False)
+            console.print(f"  {remedy(plan)}", markup=False)
+            continue
+        sent = ", ".join(
+            f"{each.kind} among {each.devices}: {each.sent / 2**30:.2f} GiB in {each.times}"
+            for each in plan.exchanged[:5]
+        )
+        console.print(f"{plan.bucket}: sends {sent or 'nothing'}", markup=False)
+        console.print(f"  kernels: {', '.join(plan.kernels) or 'plain XLA'}", markup=False)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def remedy(plan: Plan) -> str:
+    """Returns what to change so that a plan fits."""
+    if sum(plan.bytes.values()) > plan.hbm // 2:
+        return "parameters and moments take most of a chip: raise --fsdp, or take a larger slice"
+    if plan.remat != "full":
+        return "the activations are too many: set the model's remat to full, or raise --sequence"
+    return "the activations are too many: raise --sequence, or make the bucket's batch smaller"
+
+
+def to_json(plans: list[Plan]) -> str:
+    rows = [
+        dataclasses.asdict(plan)
+        | {
+            "exchanged": [each._asdict() for each in plan.exchanged],
+            "fits": plan.fits,
+            "bound": plan.bound,
+        }
+        for plan in plans
+    ]
+    return json.dumps(rows, indent=1)

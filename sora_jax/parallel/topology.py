@@ -1,0 +1,145 @@
+"""TPU slices that one does not own: their devices, to compile for, and what their chips can do.
+
+With `pip install "jax[tpu]"` XLA compiles for a slice on any machine, by the slice's name, such as
+v6e:16x16. Peaks are those that docs.cloud.google.com/tpu/docs publishes for a chip.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+
+class TopologyError(ValueError):
+    """There is no such slice, or nothing that compiles for it; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chip:
+    """Published peaks of one chip.
+
+    flops        of bfloat16 products, a second.
+    hbm          bytes of memory; hbm_rate, bytes a second.
+    ici_rate     bytes a second over all links to its neighbours, one way; links, how many.
+    host         chips of one host of a large slice; accelerator, the slice's name on the cloud.
+    """
+
+    flops: float
+    hbm: float
+    hbm_rate: float
+    ici_rate: float
+    links: int
+    host: int
+    accelerator: str
+
+
+CHIPS = {
+    "v4": Chip(
+        flops=275e12,
+        hbm=32 * 2**30,
+        hbm_rate=1228e9,
+        ici_rate=300e9,
+        links=6,
+        host=4,
+        accelerator="v4",
+    ),
+    "v5e": Chip(
+        flops=197e12,
+        hbm=16 * 2**30,
+        hbm_rate=819e9,
+        ici_rate=200e9,
+        links=4,
+        host=4,
+        accelerator="v5litepod",
+    ),
+    "v5p": Chip(
+        flops=459e12,
+        hbm=95 * 2**30,
+        hbm_rate=2765e9,
+        ici_rate=600e9,
+        links=6,
+        host=4,
+        accelerator="v5p",
+    ),
+    "v6e": Chip(
+        flops=918e12,
+        hbm=32 * 2**30,
+        hbm_rate=1640e9,
+        ici_rate=448e9,
+        links=4,
+        host=4,
+        accelerator="v6e",
+    ),
+}
+"""By the word that begins the name of a slice."""
+
+_NAME = re.compile(r"(?P<chip>[a-z0-9]+):(?P<sides>\d+(x\d+){1,2})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """A TPU slice, or several of the same kind joined by the data centre's network.
+
+    name    the chip and how many lie along each side, such as v5p:4x4x4.
+    """
+
+    name: str
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        match = _NAME.fullmatch(self.name)
+        if match is None or match["chip"] not in CHIPS:
+            raise TopologyError(
+                f"there is no TPU slice {self.name!r}: give the chip ({', '.join(CHIPS)}) and its "
+                "sides, such as v6e:16x16 or v5p:4x4x4"
+            )
+
+    @property
+    def chip(self) -> Chip:
+        return CHIPS[self.name.partition(":")[0]]
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        return tuple(int(side) for side in self.name.partition(":")[2].split("x"))
+
+    def devices(self) -> Sequence[Any]:
+        """Returns devices to compile for. Raises TopologyError where that cannot be done here."""
+        for name, value in {
+            "TPU_SKIP_MDS_QUERY": "1",
+            "TPU_WORKER_HOSTNAMES": "localhost",
+            "TPU_ACCELERATOR_TYPE": f"{self.chip.accelerator}-{self.chip.host}",
+        }.items():
+            # Without these libtpu asks the cloud's metadata server, and waits.
+            os.environ.setdefault(name, value)
+        from jax.experimental import topologies
+
+        settings = {} if self.count == 1 else {"num_slices": self.count}
+        try:
+            described = topologies.get_topology_desc(
+                platform="tpu", topology_name=self.name, **settings
+            )
+        except Exception as error:
+            first = str(error).strip().split("\n")[0][:200]
+            raise TopologyError(
+                f"cannot compile for {self.name} ({first}); it needs libtpu (pip install "
+                '"jax[tpu]"), and sides that the chip is built in'
+            ) from error
+        return described.devices
+
+
+def slice_of(devices: Sequence[jax.Device]) -> Slice | None:
+    """Returns the slice that real devices make up, None where they are no TPUs or not known."""
+    kinds = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}
+    chip = kinds.get(devices[0].device_kind)
+    if chip is None:
+        return None
+    places: list[Any] = [getattr(device, "coords", (0, 0, 0)) for device in devices]
+    sides = [1 + max(place[axis] for place in places) for axis in range(3)]
+    count = len({getattr(device, "slice_index", 0) for device in devices})
+    kept = sides if CHIPS[chip].links == 6 else sides[:2]
+    return Slice(f"{chip}:{'x'.join(map(str, kept))}", count)
