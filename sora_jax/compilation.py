@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,15 +25,22 @@ from rich.table import Table
 from sora_jax import config
 from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.buckets import Grid
-from sora_jax.description import boxes_of
+from sora_jax.description import Boxes, boxes_of
+from sora_jax.meshes import guesses
 from sora_jax.models import accounting
+from sora_jax.models.dit import Remat
 from sora_jax.objectives.denoising import Denoising
+from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.hlo import Collective, collectives, kernels
+from sora_jax.parallel.mesh import Mesh
 from sora_jax.parallel.topology import Chip, Slice
 from sora_jax.training.programs import Prepared
 from sora_jax.training.train import Train
 
 log = logging.getLogger("sora_jax")
+
+_TRIED = 4
+"""Meshes that a search compiles at most: formulas are not exact, and XLA takes minutes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,34 +97,83 @@ class Plan:
         return self.seconds.get("compute", 0.0) / self.step_seconds
 
 
-def plans_for(path: str, on: Slice, *, mesh: dict[str, int] | None = None) -> list[Plan]:
-    """Returns the plan of each bucket of an experiment file's transformers on a slice.
+def plans_for(stages: config.Stages, on: Slice, *, mesh: dict[str, int]) -> list[Plan]:
+    """Returns the plan of each bucket of an experiment's transformers on a slice.
 
-    `mesh` changes axes of the mesh that the file lists for the slice. Raises TopologyError,
-    MeshError or ConfigError.
+    `mesh` changes axes of the mesh that the experiment lists for the slice. Raises TopologyError
+    or MeshError.
     """
-    stages = config.read_experiment(path)
-    boxes, notes = boxes_of(stages)
-    for note in notes:
-        log.warning("%s", note)
-    devices = on.devices()
-    plans = []
-    for stage in stages:
-        if not isinstance(stage, Train) or not isinstance(stage.objective, Denoising):
-            continue
+    devices, plans = on.devices(), []
+    for stage, boxes in _transformers(stages):
         train = stage.on(on.name)
-        laid = dataclasses.replace(train.mesh, **(mesh or {}))
-        train = dataclasses.replace(train, mesh=laid)
-        built = laid.build(devices)
-        for size, rows in boxes[stage.name]:
-            laid.check_batch(rows, built, bucket=str(size))
-            plans.append(_plan(train, size, rows, on, built))
+        train = dataclasses.replace(train, mesh=dataclasses.replace(train.mesh, **mesh))
+        plans += [_plan(train, size, rows, on, devices) for size, rows in boxes]
     return plans
 
 
-def _plan(train: Train, size: Size, rows: int, on: Slice, devices: jax.sharding.Mesh) -> Plan:
+def search(stages: config.Stages, on: Slice) -> list[Plan]:
+    """Returns the plans of each bucket on the mesh that is fastest for the largest and fits.
+
+    Meshes are tried in the order of what `meshes.guesses` says of them, the largest bucket first.
+    Where none of the first few fits, the plan of the last is returned, which says by how much.
+    The plan of the largest bucket with all devices along fsdp comes first, to compare with.
+    """
+    devices, plans = on.devices(), []
+    for stage, boxes in _transformers(stages):
+        objective: Any = stage.objective
+        size, rows = max(boxes, key=lambda box: math.prod(box[0]) * box[1])
+        found = guesses(
+            objective.model,
+            _grid(objective).latent(size),
+            rows=rows,
+            text=objective.text.positions(getattr(objective.text, "length", 1)),
+            chips=len(devices),
+            chip=on.chip,
+        )
+        if not found:
+            log.warning("%s: no mesh of %s holds %s x %d by formulas", stage.name, on, size, rows)
+            continue
+        if rows % len(devices) == 0:
+            everything = Mesh(data=1, fsdp=len(devices))
+            plans.append(_plan(_with(stage, everything, "full"), size, rows, on, devices))
+        for guess in found[:_TRIED]:
+            log.info("%s: trying %s %s: %s", stage.name, guess.mesh, guess.remat, guess.why)
+            train = _with(stage, guess.mesh, guess.remat)
+            plan = _plan(train, size, rows, on, devices)
+            if plan.fits:
+                break
+        plans.append(plan)
+        rest = [box for box in boxes if box != (size, rows)]
+        plans += [_plan(train, *box, on, devices) for box in rest]
+    return plans
+
+
+def _transformers(stages: config.Stages) -> list[tuple[Train, Boxes]]:
+    """The stages that train transformers, with their buckets."""
+    boxes, notes = boxes_of(stages)
+    for note in notes:
+        log.warning("%s", note)
+    return [
+        (stage, boxes[stage.name])
+        for stage in stages
+        if isinstance(stage, Train) and isinstance(stage.objective, Denoising)
+    ]
+
+
+def _with(train: Train, mesh: Mesh, remat: Remat) -> Train:
     objective: Any = train.objective
-    began = time.monotonic()
+    changed = dataclasses.replace(objective, model=objective.model.clone(remat=remat))
+    return dataclasses.replace(train, mesh=mesh, objective=changed)
+
+
+def _grid(objective: Any) -> Grid:
+    return Grid(factor=objective.factor, patch=Size(*objective.model.patch))
+
+
+def _plan(train: Train, size: Size, rows: int, on: Slice, there: Sequence[Any]) -> Plan:
+    objective: Any = train.objective
+    began, devices = time.monotonic(), train.mesh.build(there)
+    train.mesh.check_batch(rows, devices, bucket=str(size))
     with train.mesh.use(devices):
         prepared = Prepared.of(train, {str(size): _batch(train, size, rows)}, devices)
         (batch,) = prepared.batches.values()
@@ -128,8 +185,7 @@ def _plan(train: Train, size: Size, rows: int, on: Slice, devices: jax.sharding.
         "moments": _of_chip(state.moments),
         "batch": _of_chip(batch),
     }
-    grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
-    latent = grid.latent(size)
+    latent = _grid(objective).latent(size)
     text = getattr(objective.text, "length", 1)
     cost = accounting.transformer(
         objective.model, latent, text=objective.text.positions(text), batch=rows
@@ -195,19 +251,21 @@ def _seconds(
 
 
 def _batch(train: Train, size: Size, rows: int) -> Batch:
-    """An abstract batch of a bucket, as `LatentClips` would make it."""
+    """An abstract batch of a bucket, as `LatentClips` would make it at its largest."""
     objective: Any = train.objective
     data: Any = train.data
-    grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
-    latent = grid.latent(size)
+    latent = _grid(objective).latent(size)
     text = data.tokenizer.tokens([""]).tokens.shape[1]
 
     def array(*shape: int, kind: Any = np.float32) -> Any:
         return jax.ShapeDtypeStruct((rows, *shape), kind)
 
+    spanned = isinstance(objective.levels, NoiseField)
     return Batch(
         video=None,
         latent=array(*latent, objective.channels),
+        spans=array(*latent, objective.channels) if spanned else None,
+        spanned=array(latent.frames, kind=np.bool_) if spanned else None,
         extent=array(3, kind=np.int32),
         text=Text(tokens=array(text, kind=np.int32), length=array(kind=np.int32)),
         weight=array(),

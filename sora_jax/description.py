@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import logging
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from rich.table import Table
 from sora_jax import config
 from sora_jax.arrays import Size
 from sora_jax.data import report
-from sora_jax.data.buckets import GRID, Grid
+from sora_jax.data.buckets import GRID, Grid, batch_of
 from sora_jax.data.folder import Folder
 from sora_jax.data.framing import fitted, resized
 from sora_jax.data.latents import LatentClips
@@ -212,6 +212,13 @@ def boxes_of(stages: config.Stages) -> tuple[dict[str, Boxes], tuple[str, ...]]:
     return found, tuple(dict.fromkeys(notes))
 
 
+def _rows(stage: Train, size: Size) -> int:
+    """The clips of a bucket by the token budget of a stage that trains on latents."""
+    objective, data = cast(Any, stage.objective), cast(Any, stage.data)
+    grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
+    return batch_of(size, data.tokens, grid=grid, multiple=data.multiple)
+
+
 def _shapes(data: Any, notes: list[str], stage: str) -> Boxes:
     """Size and rows of each bucket, where the data can be looked at; a note where it cannot."""
     boxes = getattr(data, "buckets", None)
@@ -253,8 +260,6 @@ def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
     objective: Any = stage.objective
     if isinstance(objective, Denoising):
         grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
-        tokens = getattr(stage.data, "tokens", None)
-        batch = rows if tokens is None else max(1, tokens // grid.tokens(size))
         latent = grid.latent(size)
         text = getattr(objective.text, "length", 1)
         costs = [
@@ -262,17 +267,16 @@ def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
                 objective.model,
                 latent,
                 text=objective.text.positions(text),
-                batch=batch,
+                batch=rows,
             ),
-            accounting.text_encoder(objective.text, text=text, batch=batch),
+            accounting.text_encoder(objective.text, text=text, batch=rows),
         ]
     else:
-        batch = rows
-        costs = [accounting.autoencoder(objective.vae, size, batch=batch)]
+        costs = [accounting.autoencoder(objective.vae, size, batch=rows)]
     return BucketCost(
         stage=stage.name,
         bucket=str(size),
-        batch=batch,
+        batch=rows,
         tokens=costs[0].tokens,
         flops=sum(cost.training_flops for cost in costs),
         bytes=sum(cost.training_bytes for cost in costs),

@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": EVERYTHING,
     "description": EVERYTHING,
     "compilation": EVERYTHING,
+    "meshes": EVERYTHING,
     "cli": EVERYTHING,
 }
 

@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if given[:1] == ["train"]:
             train(given[1:])
+        elif given[:1] == ["compile"]:
+            compile(given[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(
                 {command.__name__: command for command in COMMANDS},

@@ -17,19 +17,20 @@ Axes = MeshAxis | tuple[MeshAxis, ...] | None
 class Rules:
     """The mesh axis (or axes, or None for whole on every device) of each dimension.
 
-    Parameters are cut over `fsdp` (ZeRO 3, arXiv 1910.02054) along a wide dimension and over
-    `tensor` along heads and the hidden dimension of the MLP (Megatron, arXiv 1909.08053);
-    activations over `slices`, `data` and `fsdp` along the batch and over `sequence` along tokens.
+    Parameters are cut over `fsdp` and `sequence` (ZeRO 3, arXiv 1910.02054: devices that share a
+    clip need not keep what they can gather) along a wide dimension, and over `tensor` along heads
+    and the hidden dimension of the MLP (Megatron, arXiv 1909.08053); activations over `slices`,
+    `data` and `fsdp` along the batch and over `sequence` along tokens.
     """
 
     # of parameters
     layers: Axes = None
-    embed: Axes = "fsdp"
+    embed: Axes = ("fsdp", "sequence")
     heads: Axes = "tensor"
     head_dim: Axes = None
     mlp: Axes = "tensor"
     vocabulary: Axes = None
-    text_embed: Axes = "fsdp"
+    text_embed: Axes = ("fsdp", "sequence")
     time_embed: Axes = None
     modulation: Axes = None
     latent_channels: Axes = None

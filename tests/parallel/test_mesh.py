@@ -47,7 +47,7 @@ def test_parameters_are_cut_by_rule_where_they_divide():
         "plain": jnp.zeros(3),
     }
     specs = jax.tree.map(lambda sharding: sharding.spec, mesh.shardings(tree, devices))
-    assert specs["q"] == PartitionSpec("fsdp", "tensor", None)
+    assert specs["q"] == PartitionSpec(("fsdp", "sequence"), "tensor", None)
     assert specs["odd"] == PartitionSpec(None, "tensor")
     assert specs["plain"] == PartitionSpec(None)
 

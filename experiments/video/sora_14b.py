@@ -1,12 +1,11 @@
-"""A text-to-video model of 1.3B parameters on a folder of your own, for a pod or eight GPUs.
+"""A text-to-video model of 14B parameters at 720p, on the autoencoder of the one of 1.3B.
 
-    sora-jax describe experiments/video/pretrain.py
-    sora-jax train experiments/video/pretrain.py --autoencoder.data.source.path gs://bucket/clips \\
-        --latents.data.source.path gs://bucket/clips --out gs://bucket/runs/pretrain
+    sora-jax compile experiments/video/sora_14b.py --topology v5p:4x4x4
+    sora-jax train experiments/video/sora_14b.py --latents.data.source.path gs://bucket/clips \\
+        --latents.autoencoder gs://bucket/runs/sora_1_3b/autoencoder --out gs://bucket/runs/sora_14b
 
-Sizes and shapes are Wan 2.1's. Clips keep their aspect ratios in the buckets below, of as many
-pixels as 480 x 832 or less; a still goes to a bucket of its own. Nothing of it has been trained
-here: that its shapes fit is what tests show.
+Sizes and shapes are Wan 2.1's: 81 frames of 720 x 1280 are 75,600 tokens. Nothing of it has been
+trained here; experiments/benchmarks/topologies.md has what its step takes.
 """
 
 from sora_jax.data.buckets import Bucket
@@ -14,14 +13,15 @@ from sora_jax.data.captions import Bytes
 from sora_jax.data.folder import Folder
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
+from sora_jax.data.spans import Spans
 from sora_jax.data.suggest import Suggested
 from sora_jax.diffusion.times import LogitNormal, Shifted
 from sora_jax.evaluation.evaluators import Samples, Validation
-from sora_jax.models import block_vae, dit, vae
-from sora_jax.models.discriminator import PatchDiscriminator
+from sora_jax.models import block_vae, dit
 from sora_jax.models.text import ByteEncoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
+from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.encoding import Encode
 from sora_jax.training.optimizer import AdamW
@@ -29,72 +29,57 @@ from sora_jax.training.train import Train
 
 TEXT = Bytes(length=512)
 SOURCE = Folder(path="data/clips")
-MESH = Mesh(data=1, fsdp=-1)
+BATCH = 64
 
 experiment = (
-    Train(
-        name="autoencoder",
-        objective=Autoencoding(
-            vae=vae.PRESETS["wan"](dtype="bfloat16", remat="blocks"),
-            discriminator=PatchDiscriminator(),
-        ),
-        data=Clips(
-            source=SOURCE,
-            buckets=(
-                Bucket(frames=17, height=256, width=256, batch=64),
-                Bucket(frames=1, height=512, width=512, batch=256),
-            ),
-            tokenizer=TEXT,
-            image_share=0.2,
-        ),
-        optimizer=AdamW(learning_rate=1e-4, warmup=1000, apart={"discriminator": 1.0}),
-        steps=200_000,
-        ema=0.9999,
-        mesh=MESH,
-    ),
     Encode(
         name="latents",
-        autoencoder="{out}/autoencoder",
+        autoencoder="runs/sora_1_3b/autoencoder",
         data=Clips(
             source=SOURCE,
             buckets=(
-                Bucket(frames=81, height=480, width=832, batch=32),
-                Bucket(frames=81, height=832, width=480, batch=32),
-                Bucket(frames=81, height=640, width=640, batch=32),
-                Bucket(frames=1, height=640, width=640, batch=256),
+                Bucket(frames=81, height=720, width=1280, batch=BATCH),
+                Bucket(frames=81, height=1280, width=720, batch=BATCH),
+                Bucket(frames=1, height=960, width=960, batch=4 * BATCH),
             ),
             tokenizer=TEXT,
             fps=16.0,
+            spans=Spans(),
         ),
-        mesh=MESH,
-        rows=8,
+        mesh=Mesh(data=1, fsdp=-1),
+        rows=BATCH,
     ),
     Train(
         name="transformer",
         objective=Denoising(
-            model=dit.PRESETS["1.3B"](text_width=1024, dtype="bfloat16", remat="save_attention"),
-            text=ByteEncoder(width=1024, depth=8, heads=16, length=512),
+            model=dit.PRESETS["14B"](text_width=2048, dtype="bfloat16", remat="full"),
+            text=ByteEncoder(width=2048, depth=12, heads=32, length=512, dtype="bfloat16"),
             times=Shifted(base=LogitNormal(), reference_tokens=1024),
+            levels=NoiseField(),
         ),
         data=LatentClips(path="{out}/latents", tokenizer=TEXT),
-        optimizer=AdamW(learning_rate=1e-4, warmup=2000),
+        optimizer=AdamW(learning_rate=5e-5, warmup=2000),
         steps=400_000,
         ema=0.9999,
-        mesh=MESH,
+        mesh=Mesh(data=1, fsdp=-1),
+        meshes={
+            "v5p:4x4x4": Mesh(data=1, fsdp=16, sequence=4),
+            "v6e:16x16": Mesh(data=1, fsdp=32, sequence=8),
+        },
         evaluators=(
             Samples(
                 every=5000,
                 prompts=("A dog runs on a beach.", "Rain falls on a street at night."),
                 frames=81,
-                height=480,
-                width=832,
+                height=720,
+                width=1280,
             ),
             Validation(every=5000, data=LatentClips(path="{out}/latents", tokenizer=TEXT)),
         ),
     ),
 )
 
-# The same stages with the smallest presets and small boxes.
+# The same with an autoencoder of its own, the smallest presets and small boxes.
 few = Suggested(tokens=256, frames=(1, 9), pixels=32 * 64, shapes=2)
 smoke = (
     Train(
@@ -113,6 +98,7 @@ smoke = (
         objective=Denoising(
             model=dit.PRESETS["1M"](text_width=64),
             text=ByteEncoder(width=64, depth=1, heads=2, length=512),
+            levels=NoiseField(),
         ),
         data=LatentClips(path="{out}/latents", tokenizer=TEXT),
         steps=2,
