@@ -17,7 +17,7 @@ from sora_jax.data.pipeline import Clips
 from sora_jax.data.spans import Spans
 from sora_jax.data.worlds.source import ALL, Worlds
 from sora_jax.data.worlds.sprites import Sprites
-from sora_jax.diffusion.prediction import Clean, VelocityWeighted
+from sora_jax.diffusion.prediction import CleanDetail, VelocityWeighted
 from sora_jax.diffusion.times import LogitNormal
 from sora_jax.evaluation.evaluators import Reconstruction, Samples, Validation
 from sora_jax.models import block_vae, dit
@@ -117,11 +117,11 @@ def denoising() -> Denoising:
     """The transformer and how it learns: the noise field's mix, most of it at high noise, where it
     is decided what a clip shows."""
     return Denoising(
-        model=dit.PRESETS["2M"](latent_channels=CHANNELS, text_width=128, rotary=TURNS, near=4.0),
+        model=dit.PRESETS["3M"](latent_channels=CHANNELS, text_width=128, rotary=TURNS, near=4.0),
         text=WordEncoder(width=128, depth=2, heads=4, length=TEXT.length),
-        prediction=Clean(),
+        prediction=CleanDetail(),
         weighting=VelocityWeighted(floor=0.25),
-        times=LogitNormal(mean=1.3, std=1.2),
+        times=LogitNormal(mean=1.0, std=1.3),
         levels=NoiseField(),
     )
 

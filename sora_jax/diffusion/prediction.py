@@ -8,6 +8,8 @@ p c + q e, so that two linear equations give both parts back:
     Clean             1                       0                  -s
     Noise             0                       1                   a
     V                -s                       a                   a^2 + s^2     arXiv 2202.00512
+    CleanDetail       s / r               -a d^2 / r          -r
+                      with r^2 = s^2 + (a d)^2
     EDMPreconditioned s / (sigma_data r)     -sigma_data / r     -r / sigma_data
                       with r^2 = s^2 + sigma_data^2                             arXiv 2206.00364
 
@@ -95,6 +97,26 @@ class Clean(Prediction):
 
     def estimate(self, output: Values, x: Values, t: Time, schedule: Schedule) -> Estimate:
         return from_clean(output, x, t, schedule=schedule)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CleanDetail(Prediction):
+    """The clean data; where there is little noise, what x does not show of it.
+
+    clean = (a d^2 x + s r output) / r^2: but for the output's scale it is equation 7 of arXiv
+    2206.00364, for any schedule and for data of a deviation `detail` (d). A model that tells
+    `Clean` has to hand on all that x shows, and its error there does not fall with the noise. With
+    d the deviation of what is fine in the data, x is handed on beside it for s below a d; above
+    that this is `Clean`, which tells nothing of the noise (a narrow model cannot, arXiv
+    2511.13720).
+    """
+
+    detail: float = 0.2
+
+    def coefficients(self, t: Time, schedule: Schedule) -> tuple[Values, Values]:
+        a, s = schedule.signal(t), schedule.noise(t)
+        r = jnp.hypot(s, a * self.detail)
+        return s / r, -a * self.detail**2 / r
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

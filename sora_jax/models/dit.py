@@ -316,6 +316,7 @@ _small = partial(DiT, text_width=256, pooled=True, places=4)
 PRESETS: dict[str, partial[DiT]] = {
     "1M": partial(_small, width=128, depth=3, heads=4, mlp=512),
     "2M": partial(_small, width=128, depth=6, heads=4, mlp=512),
+    "3M": partial(_small, width=160, depth=6, heads=5, mlp=640),
     "4M": partial(_small, width=192, depth=6, heads=6, mlp=768),
     "15M": partial(_small, width=384, depth=6, heads=6, mlp=1536),
     "60M": partial(_small, width=512, depth=14, heads=8, mlp=2048),

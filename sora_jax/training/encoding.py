@@ -31,6 +31,9 @@ from sora_jax.training.protocols import Data, Loaded, OpenedData
 
 log = logging.getLogger("sora_jax")
 
+MAY_CHANGE = ("mesh", "rows")
+"""Fields that latents do not depend on: which devices encode, and how much at once."""
+
 RECORD = "encode.json"
 """How the latents beside it were made."""
 
@@ -201,7 +204,13 @@ def _identity(autoencoder: str) -> Any:
 def _check_same(folder: epath.Path, record: Any) -> None:
     """Keeps the record; raises CheckpointError if there are latents that have another."""
     kept = folder / RECORD
-    changed = config.differences(json.loads(kept.read_text()), record) if kept.exists() else []
+    changed = []
+    if kept.exists():
+        old, new = (
+            form | {"encode": {k: v for k, v in form["encode"].items() if k not in MAY_CHANGE}}
+            for form in (json.loads(kept.read_text()), record)
+        )
+        changed = config.differences(old, new)
     latents = [path for path in folder.glob("*.json") if path.name != RECORD]
     if not latents:
         folder.mkdir(parents=True, exist_ok=True)

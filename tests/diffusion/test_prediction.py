@@ -7,6 +7,7 @@ import pytest
 
 from sora_jax.diffusion.prediction import (
     Clean,
+    CleanDetail,
     EDMPreconditioned,
     MinSNR,
     Noise,
@@ -24,7 +25,7 @@ every_schedule = pytest.mark.parametrize("schedule", [SCHEDULES[k] for k in KIND
 
 
 def suited(schedule):
-    kinds = [Velocity(), Clean(), V()]
+    kinds = [Velocity(), Clean(), CleanDetail(), V()]
     if not schedule.zero_terminal_snr:
         kinds.append(Noise())
     if isinstance(schedule, EDM):
@@ -170,3 +171,17 @@ def test_weights_are_finite_at_both_ends_and_plain_errors_count_one(schedule):
     found = jax.tree.map(np.asarray, weights(jnp.array([0.0, 1e-6, 0.5, 1.0])))
     assert np.all(np.isfinite(found)) and np.all(np.stack(jax.tree.leaves(found)) >= 0)
     np.testing.assert_array_equal(found[0], 1)
+
+
+def test_detail_is_handed_on_where_noise_is_less_and_told_whole_where_it_is_more():
+    kind, schedule = CleanDetail(detail=0.2), RectifiedFlow()
+    clean, noise = parts((2, 1, 8, 8, 3))
+    t = jnp.array([0.01, 0.9])[:, None, None, None]
+    x = schedule.mix(clean, noise, t)
+    nothing = kind.estimate(jnp.zeros_like(x), x, t, schedule).clean
+    error = jnp.sqrt(jnp.mean((nothing - clean) ** 2, axis=(1, 2, 3, 4)))
+    assert error[0] < 0.012 and error[1] > 0.9
+    # An error of the output counts for as much, and for as little.
+    wrong = kind.estimate(jnp.full_like(x, 0.1), x, t, schedule).clean - nothing
+    np.testing.assert_allclose(wrong[0], 0.1 * 0.01 / np.hypot(0.01, 0.99 * 0.2), rtol=1e-4)
+    np.testing.assert_allclose(wrong[1], 0.1, rtol=0.01)
