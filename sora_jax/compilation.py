@@ -200,7 +200,7 @@ def _plan(train: Train, size: Size, rows: int, on: Slice, there: Sequence[Any]) 
         "chips": devices.size,
         "mesh": " ".join(f"{axis}={n}" for axis, n in devices.shape.items() if n > 1) or "one chip",
         "remat": objective.model.remat,
-        "hbm": int(on.chip.hbm),
+        "hbm": on.chip.hbm,
         "flops": flops,
     }
     try:
@@ -303,7 +303,7 @@ def render(plans: list[Plan]) -> str:
             plan.remat,
             f"{state / 2**30:.2f}",
             f"{plan.bytes.get('temporary', 0) / 2**30:.2f}",
-            f"{plan.peak / plan.hbm:.0%}" if not plan.refused else "does not fit",
+            f"{plan.peak / plan.hbm:.0%}" if not plan.refused else "too much",
             f"{plan.flops / 1e15:.3f}",
             *times,
             f"{plan.tokens_per_second:,.0f}" if plan.seconds else "",
@@ -311,9 +311,10 @@ def render(plans: list[Plan]) -> str:
         )
     console.print(table)
     for plan in plans:
+        if not plan.fits:
+            console.print(f"{plan.bucket} does not fit: {remedy(plan)}", markup=False)
         if plan.refused:
-            console.print(f"{plan.bucket}: {plan.refused}", markup=False)
-            console.print(f"  {remedy(plan)}", markup=False)
+            console.print(f"  {plan.refused}", markup=False)
             continue
         sent = ", ".join(
             f"{each.kind} among {each.devices}: {each.sent / 2**30:.2f} GiB in {each.times}"

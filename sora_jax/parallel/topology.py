@@ -12,8 +12,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 
 class TopologyError(ValueError):
     """There is no such slice, or nothing that compiles for it; the message says what to do."""
@@ -30,7 +28,7 @@ class Chip:
     """
 
     flops: float
-    hbm: float
+    hbm: int
     hbm_rate: float
     ici_rate: float
     links: int
@@ -132,7 +130,7 @@ class Slice:
         return described.devices
 
 
-def slice_of(devices: Sequence[jax.Device]) -> Slice | None:
+def slice_of(devices: Sequence[Any]) -> Slice | None:
     """Returns the slice that real devices make up, None where they are no TPUs or not known."""
     kinds = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}
     chip = kinds.get(devices[0].device_kind)

@@ -1,0 +1,70 @@
+"""What is read from the text of a compiled program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from sora_jax.parallel.hlo import Collective, collectives, kernels
+
+TEXT = """\
+HloModule jit_step
+
+%body.1 (parameter: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %gathered = bf16[1,1536,64]{2,1,0:T(8,128)} all-gather(%shard), replica_groups=mesh['x'=4,'y'=2,\
+'z'=4] {'x','z'}, dimensions={1}
+  %fused = f32[8,128]{1,0} fusion(%gathered), kind=kOutput, calls=%inner.2
+}
+
+%inner.2 (parameter.1: bf16[4]) -> bf16[4] {
+  ROOT %swapped = bf16[4,10]{1,0} all-to-all(%parameter.1), replica_groups=[4,2]<=[8]
+}
+
+%condition.3 (parameter.2: (s32[], f32[8,128])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(30)
+  ROOT %less = pred[] compare(%index, %limit), direction=LT
+}
+
+ENTRY %main (argument: f32[8]) -> f32[8] {
+  %loop = (s32[], f32[8,128]) while(%start), condition=%condition.3, body=%body.1
+  %sum = f32[100]{0} all-reduce(%argument), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  %scattered = f32[25]{0} reduce-scatter(%argument), replica_groups={{0,1,2,3}}, dimensions={0}
+  %passed = f32[6]{0} collective-permute(%argument), source_target_pairs={{0,1},{1,0}}
+  %alone = f32[6]{0} all-reduce(%argument), replica_groups={{0},{1}}, to_apply=%add
+  %splash_mha_fwd_segmented.5 = (f32[4]) custom-call(%q), custom_call_target="tpu_custom_call"
+}
+"""
+
+
+def test_loops_count_as_often_as_they_run_and_devices_by_every_notation() -> None:
+    assert collectives(TEXT) == [
+        Collective("all-gather", 16, 30, 30 * int(1536 * 64 * 2 * 15 / 16)),
+        Collective("all-to-all", 2, 30, 30 * 40),
+        Collective("all-reduce", 4, 1, 600),
+        Collective("reduce-scatter", 4, 1, 300),
+        Collective("collective-permute", 2, 1, 24),
+    ]
+
+
+def test_kernels_are_named_without_their_numbers() -> None:
+    assert kernels(TEXT) == {"splash_mha_fwd_segmented"}
+
+
+def test_a_program_that_xla_compiled_here_is_read() -> None:
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def step(x: Any) -> Any:
+        def layer(carry: Any, _: None) -> tuple[Any, None]:
+            return lax.psum(carry, "x") / 8, None
+
+        return lax.scan(layer, x, length=5)[0]
+
+    rows = PartitionSpec("x")
+    shared = jax.shard_map(step, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    compiled = jax.jit(shared).lower(jnp.zeros((8, 16))).compile()
+    (found,) = collectives(compiled.as_text())
+    assert found == Collective("all-reduce", 8, 5, 5 * int(2 * 64 * 7 / 8))

@@ -1,0 +1,175 @@
+"""Slices by name; and, where libtpu is installed, programs compiled for them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sora_jax.arrays import Size
+from sora_jax.meshes import guess, guesses
+from sora_jax.models.dit import PRESETS
+from sora_jax.parallel.mesh import Mesh
+from sora_jax.parallel.topology import CHIPS, Slice, TopologyError, slice_of
+
+
+def test_a_slice_is_named_by_its_chip_and_sides() -> None:
+    assert Slice("v5p:4x4x8").sides == (4, 4, 8)
+    assert Slice("v6e:16x16", 2).chip.flops == 918e12
+    for wrong in ("v6e", "v9:4x4", "v6e:16", "v6e:axb", ""):
+        with pytest.raises(TopologyError, match="v6e:16x16 or v5p:4x4x4"):
+            Slice(wrong)
+
+
+def test_real_devices_are_recognised_as_the_slice_that_they_make_up() -> None:
+    def devices(kind: str, *sides: int, slices: int = 1) -> list[Any]:
+        x, y, z = sides
+        return [
+            SimpleNamespace(device_kind=kind, coords=(i, j, k), slice_index=number)
+            for number in range(slices)
+            for i in range(x)
+            for j in range(y)
+            for k in range(z)
+        ]
+
+    assert slice_of(devices("TPU v6 lite", 4, 8, 1)) == Slice("v6e:4x8")
+    assert slice_of(devices("TPU v5", 2, 2, 4, slices=2)) == Slice("v5p:2x2x4", 2)
+    assert slice_of(devices("cpu", 2, 1, 1)) is None
+
+
+def test_the_search_never_prefers_a_mesh_that_is_modelled_to_be_slower() -> None:
+    model, latent = PRESETS["14B"](dtype="bfloat16"), Size(21, 90, 160)
+    settings: dict[str, Any] = {"rows": 64, "text": 512, "chip": CHIPS["v6e"]}
+    found = guesses(model, latent, chips=256, **settings)
+    assert [each.step for each in found] == sorted(each.step for each in found)
+    assert all(each.bytes < CHIPS["v6e"].hbm for each in found)
+    for remat in ("none", "save_attention", "full"):
+        plain = guess(
+            model, latent, mesh=Mesh(data=1, fsdp=64, sequence=4), remat=remat, **settings
+        )
+        if plain.bytes < 0.9 * CHIPS["v6e"].hbm:
+            assert found[0].step <= plain.step
+    # Twice the chips halve what each computes, and what it keeps of the activations.
+    few, many = (
+        guess(model, latent, mesh=Mesh(data=1, fsdp=f, sequence=4), remat="full", **settings)
+        for f in (32, 64)
+    )
+    assert few.seconds["compute"] == pytest.approx(2 * many.seconds["compute"])
+    assert few.bytes > 1.5 * many.bytes
+
+
+TINY = """
+from sora_jax.data.buckets import Bucket
+from sora_jax.data.captions import Bytes
+from sora_jax.data.folder import Folder
+from sora_jax.data.latents import LatentClips
+from sora_jax.data.pipeline import Clips
+from sora_jax.models.dit import DiT
+from sora_jax.models.text import ByteEncoder
+from sora_jax.objectives.denoising import Denoising
+from sora_jax.parallel.mesh import Mesh
+from sora_jax.training.encoding import Encode
+from sora_jax.training.train import Train
+
+TEXT = Bytes(length=16)
+experiment = (
+    Encode(
+        name="latents",
+        autoencoder="a",
+        data=Clips(
+            source=Folder(path="clips"),
+            buckets=(Bucket(frames=17, height=256, width=256, batch=ROWS),),
+            tokenizer=TEXT,
+        ),
+    ),
+    Train(
+        name="transformer",
+        objective=Denoising(
+            model=DiT(
+                width=256, depth=3, heads=2, mlp=512, text_width=64, dtype="bfloat16", remat="full"
+            ),
+            text=ByteEncoder(width=64, depth=1, heads=1, length=16),
+        ),
+        data=LatentClips(path="{out}/latents", tokenizer=TEXT),
+        steps=10,
+        meshes={"v5e:2x2": Mesh(data=1, fsdp=2, sequence=2)},
+    ),
+)
+smoke = experiment
+"""
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason='needs pip install "jax[tpu]"'
+)
+
+
+def compiled(tmp_path: Path, *flags: str, rows: int = 4) -> tuple[int, list[dict[str, Any]], str]:
+    """The exit code of `sora-jax compile`, its plans and what it says."""
+    (tmp_path / "tiny.py").write_text(TINY.replace("ROWS", str(rows)))
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "sora_jax", "compile", "tiny.py", "--topology", "v5e:2x2"),
+            *("--json-out", "plans.json", *flags),
+        ],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
+        capture_output=True,
+        text=True,
+    )
+    plans = tmp_path / "plans.json"
+    return (
+        ended.returncode,
+        json.loads(plans.read_text()) if plans.exists() else [],
+        ended.stdout + ended.stderr,
+    )
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_step_is_compiled_for_a_slice_that_is_not_there(tmp_path: Path) -> None:
+    code, (plan,), told = compiled(tmp_path)
+    assert code == 0 and plan["fits"] and plan["mesh"] == "fsdp=2 sequence=2"
+    assert any("splash" in kernel for kernel in plan["kernels"]) and "splash" in told
+    kinds = {row["kind"] for row in plan["exchanged"]}
+    assert {"all-gather", "all-to-all"} <= kinds
+    # A layer's parameters are gathered when it is its turn: never the stack of all of them.
+    assert plan["bytes"]["parameters"] > 0 and plan["bytes"]["temporary"] > 0
+    assert plan["bound"] in ("compute", "memory", "exchange")
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_step_that_does_not_fit_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    code, (plan,), told = compiled(tmp_path, "--fsdp", "4", "--sequence", "1", rows=4096)
+    assert code == 1 and not plan["fits"]
+    assert "does not fit" in told and "raise --sequence" in told
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_search_names_a_mesh_that_fits(tmp_path: Path) -> None:
+    code, plans, told = compiled(tmp_path, "--search")
+    assert code == 0 and len(plans) == 2
+    assert plans[0]["mesh"] == "fsdp=4" and "trying" in told
+
+
+def test_without_libtpu_the_remedy_is_told(tmp_path: Path) -> None:
+    if importlib.util.find_spec("libtpu"):
+        pytest.skip("libtpu is installed")
+    code, _, told = compiled(tmp_path)
+    assert code == 1 and 'pip install "jax[tpu]"' in told
+
+
+def test_a_mesh_for_a_slice_takes_the_place_of_the_run_s_own() -> None:
+    from tests.training.test_loop import toy
+
+    train = toy(meshes={"v6e:4x4": Mesh(data=1, fsdp=16)})
+    assert train.on("v6e:4x4").mesh == Mesh(data=1, fsdp=16)
+    assert train.on("v5e:4x4").mesh == train.mesh
