@@ -21,10 +21,17 @@ from sora_jax.training.train import Train
 log = logging.getLogger("sora_jax")
 
 
-def run_stages(stages: config.Stages, folder: epath.PathLike, *, until: str | None = None) -> None:
+def run_stages(
+    stages: config.Stages,
+    folder: epath.PathLike,
+    *,
+    until: str | None = None,
+    profile: tuple[int, int] | None = None,
+) -> None:
     """Runs `stages` in `folder`, each going on from where it stood; those done cost nothing.
 
-    `{out}` in a stage's strings stands for `folder`. Raises ConfigError for a stage that is no
+    `{out}` in a stage's strings stands for `folder`; `profile` are the first and the last of the
+    steps of a training that are profiled. Raises ConfigError for a stage that is no
     stage, or if `until` is none of their names.
     """
     names = [str(getattr(stage, "name", "")) for stage in stages]
@@ -33,19 +40,19 @@ def run_stages(stages: config.Stages, folder: epath.PathLike, *, until: str | No
     if until is not None and until not in names:
         raise config.ConfigError(f"--until {until} is none of the stages {', '.join(names)}")
     for stage in stages:
-        _run(stage, located(folder))
+        _run(stage, located(folder), profile)
         if stage.name == until:
             return
 
 
-def _run(stage: Any, folder: epath.Path) -> None:
+def _run(stage: Any, folder: epath.Path, profile: tuple[int, int] | None) -> None:
     home = folder / stage.name
     home.mkdir(parents=True, exist_ok=True)
     # What is kept names no folder, so that a run may be moved and gone on with.
     record = config.to_json(stage)
     placed = config.place(stage, out=str(folder))
     if isinstance(placed, Train):
-        loop.run(placed, home, record=record)
+        loop.run(placed, home, record=record, profile=profile)
     elif isinstance(placed, Encode):
         encoding.run(placed, home, record=record, thawed=Autoencoding.thawed)
     else:

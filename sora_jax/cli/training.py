@@ -28,6 +28,17 @@ class TrainFlags:
     """Run the file's tiny twin."""
     until: str | None = None
     """Name of the last stage to run."""
+    profile: str | None = None
+    """FIRST:LAST of the steps to profile, for TensorBoard, into the stage's folder."""
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        if self.profile is None:
+            return None
+        first, _, last = self.profile.partition(":")
+        if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+            raise ValueError(f"--profile {self.profile}: give FIRST:LAST, such as 10:15")
+        return int(first), int(last)
 
 
 def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()) -> None:
@@ -45,9 +56,10 @@ def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()
     )
     stages = config.read_experiment(flags.experiment, smoke=flags.smoke)
     stages = config.override(stages, [*unknown, *asked], program="sora-jax train EXPERIMENT")
+    profile = flags.profiled
     folder = flags.out or f"runs/{Path(flags.experiment).stem}"
     keep_in(located(folder) / "programs")
-    run_stages(stages, folder, until=flags.until)
+    run_stages(stages, folder, until=flags.until, profile=profile)
 
 
 def encode(

@@ -40,11 +40,21 @@ class TrainingStopped(RuntimeError):
     """The run cannot go on; the message says why and what to change."""
 
 
-def run(train: Train, folder: epath.PathLike, *, record: Any = None) -> State:
+def run(
+    train: Train,
+    folder: epath.PathLike,
+    *,
+    record: Any = None,
+    profile: tuple[int, int] | None = None,
+) -> State:
     """Trains until `train.steps`, from the newest checkpoint in `folder` if there is one.
 
-    `record` is the JSON form to keep of the experiment (that of `train` itself by default, which
-    differs where folders were filled in). Raises TrainingStopped, CheckpointError or MeshError.
+    record   the JSON form to keep of the experiment (that of `train` itself by default, which
+             differs where folders were filled in).
+    profile  first and last of the steps to profile, into `profile` below the folder, as TensorBoard
+             reads it.
+
+    Raises TrainingStopped, CheckpointError or MeshError.
     """
     folder = located(folder)
     record = config.to_json(train) if record is None else record
@@ -60,7 +70,7 @@ def run(train: Train, folder: epath.PathLike, *, record: Any = None) -> State:
     for name, source in data.artifacts.items():
         copy_frozen(source, folder / name, replace=fresh)
     with train.mesh.use(devices):
-        return _Run(train, folder, record, data, devices, checkpoints).go()
+        return _Run(train, folder, record, data, devices, checkpoints, profile).go()
 
 
 class _Run:
@@ -74,9 +84,10 @@ class _Run:
         data: OpenedData,
         devices: jax.sharding.Mesh,
         checkpoints: Checkpoints,
+        profile: tuple[int, int] | None,
     ):
         self.train, self.folder, self.record, self.data = train, folder, record, data
-        self.checkpoints = checkpoints
+        self.checkpoints, self.profile = checkpoints, profile
         self.prepared = Prepared.of(train, data.shapes, devices)
         self.placement = train.mesh.batch_sharding(devices)
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
@@ -175,6 +186,9 @@ class _Run:
 
     def one(self, *, next_step: int, loader: Loader) -> None:
         """Takes one batch, and does what is due after it."""
+        profiled_from, profiled_to = self.profile or (0, 0)
+        if next_step == profiled_from:
+            jax.profiler.start_trace(str(self.folder / "profile"))
         asked = time.monotonic()
         loaded = next(loader)
         batch = self.placed(loaded.batch)
@@ -187,6 +201,9 @@ class _Run:
         self.take(self.pending)
         self.pending = (loaded.bucket, metrics)
         self.watch(metrics)
+        if next_step == profiled_to:
+            jax.block_until_ready(self.state)
+            jax.profiler.stop_trace()
         last = next_step == self.train.steps
         if last or next_step % self.train.log_every == 0:
             self.take(self.pending)

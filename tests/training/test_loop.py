@@ -184,6 +184,11 @@ def test_each_bucket_is_compiled_once(tmp_path: Path, caplog: Any):
     assert len(compiled) == read_lines(tmp_path)[-1]["compiled"] == 2
 
 
+def test_steps_are_profiled_for_tensorboard(tmp_path: Path):
+    run(toy(), tmp_path, record={}, profile=(2, 3))
+    assert list(tmp_path.glob("profile/plugins/profile/*/*.xplane.pb"))
+
+
 RESTARTED = """
 import logging, sys
 from pathlib import Path

