@@ -28,6 +28,7 @@ from sora_jax.checkpoint import (
 )
 from sora_jax.parallel.topology import slice_of
 from sora_jax.training.metrics import Interval, Meter, Writer
+from sora_jax.training.preemption import Notice, Preempted
 from sora_jax.training.programs import Prepared, compile_ahead
 from sora_jax.training.protocols import Loader, OpenedData
 from sora_jax.training.state import State
@@ -170,19 +171,26 @@ class _Run:
 
     def steps(self, start: int, loader: Loader) -> None:
         """Steps `start` to the last, saving what there is if it is interrupted."""
-        with _progress() as bar:
+        with _progress() as bar, Notice() as notice:
             task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
             try:
                 for step in range(start, self.train.steps):
                     self.one(next_step=step + 1, loader=loader)
                     bar.update(task, completed=step + 1)
+                    if notice.reached(step + 1):
+                        self.save_all("this machine is to be taken away")
+                        raise Preempted
             except KeyboardInterrupt:
-                done = int(self.state.step)
-                log.warning("%s: interrupted, saving step %d", self.train.name, done)
-                if self.checkpoints.latest() != done:
-                    self.save(done)
-                self.checkpoints.wait()
+                self.save_all("interrupted")
                 raise
+
+    def save_all(self, why: str) -> None:
+        """Saves the last step, if that has not been done, and waits until it is on disk."""
+        done = int(self.state.step)
+        log.warning("%s: %s, saving step %d", self.train.name, why, done)
+        if self.checkpoints.latest() != done:
+            self.save(done)
+        self.checkpoints.wait()
 
     def one(self, *, next_step: int, loader: Loader) -> None:
         """Takes one batch, and does what is due after it."""

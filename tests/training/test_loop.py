@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sora_jax.parallel.mesh import Mesh, MeshError
 from sora_jax.training.loop import TrainingStopped, run
 from sora_jax.training.metrics import read_lines
 from sora_jax.training.optimizer import AdamW, Constant
+from sora_jax.training.preemption import Preempted
+from sora_jax.training.protocols import Loaded
 from sora_jax.training.state import initializer
 from sora_jax.training.step import training_step
 from sora_jax.training.train import Train
@@ -182,6 +185,26 @@ def test_each_bucket_is_compiled_once(tmp_path: Path, caplog: Any):
         run(toy(), tmp_path, record={})
     compiled = [each for each in caplog.messages if "Compiling jit(step)" in each]
     assert len(compiled) == read_lines(tmp_path)[-1]["compiled"] == 2
+
+
+class Leaving(Points):
+    """The machine's end is announced while the fourth batch is read."""
+
+    def batches(self, step: int) -> Iterator[Loaded]:
+        for number, loaded in enumerate(super().batches(step)):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield loaded
+
+
+def test_a_notice_of_the_machine_s_end_saves_the_step_and_asks_to_be_started_again(tmp_path: Path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted) as ended:
+        run(toy(steps=12, data=Leaving(), save_every=9), tmp_path / "cut", record={})
+    assert ended.value.code == 75 and signal.getsignal(signal.SIGTERM) is before
+    assert Checkpoints(tmp_path / "cut").latest() == 4
+    resumed = run(toy(steps=12, save_every=9), tmp_path / "cut", record={})
+    assert same(resumed, run(toy(steps=12, save_every=9), tmp_path / "whole", record={}))
 
 
 def test_steps_are_profiled_for_tensorboard(tmp_path: Path):
