@@ -84,7 +84,15 @@ def test_flags_reach_the_training_as_they_were_typed_and_it_is_started_again() -
     ran = after(command, "--command")
     inner = shlex.split(ran[ran.index("bash -c ") :].replace("> ~/train.log", " "))[2]
     trained = shlex.split(inner.split(";")[0])
-    assert trained[2:] == ["train", "experiment.py", "--out", out, "--model.name", "it's"]
+    assert trained[2:] == [
+        "train",
+        "--distributed",
+        "experiment.py",
+        "--out",
+        out,
+        "--model.name",
+        "it's",
+    ]
     assert "-ne 75" in inner and "xla_enable_async_all_gather" in ran
 
 

@@ -17,6 +17,6 @@ shift
 
 # shellcheck disable=SC2016  # the worker's $?, not ours
 again='; [ $? -ne 75 ]; do sleep 10; done'
-trained="until ~/sora/bin/sora-jax train $(printf '%q ' "$@")$again"
+trained="until ~/sora/bin/sora-jax train --distributed $(printf '%q ' "$@")$again"
 on_every_worker "$name" "cd sora_jax && export LIBTPU_INIT_ARGS=$(printf %q "$LIBTPU_INIT_ARGS") &&
 nohup bash -c $(printf %q "$trained") > ~/train.log 2>&1 < /dev/null &"

@@ -31,6 +31,16 @@ class TrainFlags:
     profile: str | None = None
     """FIRST:LAST of the steps to profile, for TensorBoard, into the stage's folder."""
 
+    distributed: bool = False
+    """One of several processes of this run, one a host; JAX finds the others on TPU VMs and under
+    SLURM, Open MPI or Kubernetes."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process, where JAX cannot find it; with the two that follow."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this is, from 0."""
+
     @property
     def profiled(self) -> tuple[int, int] | None:
         if self.profile is None:
@@ -44,6 +54,7 @@ class TrainFlags:
 def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()) -> None:
     """Train an experiment file: `sora-jax train FILE --help` lists all of its numbers."""
     from sora_jax.checkpoint import located
+    from sora_jax.parallel.processes import join
     from sora_jax.stages import run_stages
     from sora_jax.training.programs import keep_in
 
@@ -54,6 +65,9 @@ def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()
     flags, unknown = tyro.cli(
         TrainFlags, prog="sora-jax train", args=rest, return_unknown_args=True
     )
+    others = (flags.coordinator, flags.processes, flags.process)
+    if flags.distributed or any(each is not None for each in others):
+        join(*others)
     stages = config.read_experiment(flags.experiment, smoke=flags.smoke)
     stages = config.override(stages, [*unknown, *asked], program="sora-jax train EXPERIMENT")
     profile = flags.profiled

@@ -1,0 +1,47 @@
+"""Several processes, one run: each drives the devices of its host, and all run the same program."""
+
+from __future__ import annotations
+
+import logging
+
+import jax
+
+log = logging.getLogger("sora_jax")
+
+SILENT = 45
+"""Seconds without a sign of life after which a process counts as dead, and the others end."""
+
+
+def join(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None
+) -> None:
+    """Joins the other processes of a run; to be called before anything asks for a device.
+
+    On TPU VMs, under SLURM, Open MPI or Kubernetes JAX finds the others by itself. Elsewhere
+    `coordinator` is HOST:PORT of the first process, `count` how many there are, and `index` which
+    of them this is, from 0. Raises ValueError where neither is so.
+    """
+    given = (coordinator, count, index)
+    if any(each is None for each in given) and any(each is not None for each in given):
+        raise ValueError("give --coordinator, --processes and --process together, or none of them")
+    if jax.distributed.is_initialized():
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator_address=coordinator,
+            num_processes=count,
+            process_id=index,
+            heartbeat_timeout_seconds=SILENT,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"cannot find the other processes of this run ({error}): give --coordinator HOST:PORT, "
+            "--processes and --process"
+        ) from error
+    log.info(
+        "process %d of %d, with %d of %d devices",
+        jax.process_index(),
+        jax.process_count(),
+        jax.local_device_count(),
+        jax.device_count(),
+    )
