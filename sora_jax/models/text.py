@@ -28,8 +28,9 @@ BEGIN, PAD = 256, 257
 CONVOLUTIONS, KERNEL = 2, 5
 """Convolutions over the bytes of a word, and how many bytes each sees."""
 
-BYTES_PER_WORD = 4
-"""For so many bytes of its length a `WordEncoder` has a place for one word."""
+BYTES_PER_WORD = 5
+"""For so many bytes of its length a `WordEncoder` has a place for one word, besides its beginning.
+The captions of the worlds have 4.9, so that one that fills its length may be a word or two short."""
 
 LONGEST_WORD = 16
 """Bytes after which a word is cut: not all languages have spaces."""
@@ -173,7 +174,7 @@ class WordEncoder(nn.Module):
 
     def positions(self, tokens: int) -> int:
         """Returns how many features stand for a text of so many tokens."""
-        return -(-tokens // BYTES_PER_WORD)
+        return 1 - (1 - tokens) // BYTES_PER_WORD
 
     def null(self, batch: int) -> tuple[Int[Array, "batch text"], Int[Array, "batch"]]:
         """Returns tokens and lengths of empty captions: their beginning mark alone."""
