@@ -30,7 +30,7 @@ CONVOLUTIONS, KERNEL = 2, 5
 
 BYTES_PER_WORD = 5
 """For so many bytes of its length a `WordEncoder` has a place for one word, besides its beginning.
-The captions of the worlds have 4.9, so that one that fills its length may be a word or two short."""
+The captions of the worlds have 4.9 a word: one that fills its length may be short of a place."""
 
 LONGEST_WORD = 16
 """Bytes after which a word is cut: not all languages have spaces."""
