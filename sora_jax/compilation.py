@@ -3,7 +3,8 @@
 The very programs that training would run are compiled for it. From what XLA says come the bytes of
 a chip and the exchanges between chips; from formulas, the operations; from the chip's published
 peaks, the least time that each takes. The longest of these is what bounds the step: real ones are
-slower, as nothing overlaps or reaches its peak entirely.
+slower, as nothing overlaps or reaches its peak entirely. (Between slices exchanges take longer than
+is said here: all are reckoned at the rate of links within one.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sora_jax.models.dit import Remat
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.hlo import Collective, collectives, kernels
-from sora_jax.parallel.mesh import Mesh
+from sora_jax.parallel.mesh import Mesh, MeshError
 from sora_jax.parallel.topology import Chip, Slice
 from sora_jax.training.programs import Prepared
 from sora_jax.training.train import Train
@@ -111,14 +112,15 @@ def plans_for(stages: config.Stages, on: Slice, *, mesh: dict[str, int]) -> list
     return plans
 
 
-def search(stages: config.Stages, on: Slice) -> list[Plan]:
+def search(stages: config.Stages, on: Slice) -> tuple[list[Plan], list[Plan]]:
     """Returns the plans of each bucket on the mesh that is fastest for the largest and fits.
 
     Meshes are tried in the order of what `meshes.guesses` says of them, the largest bucket first.
     Where none of the first few fits, the plan of the last is returned, which says by how much.
-    The plan of the largest bucket with all devices along fsdp comes first, to compare with.
+    Beside them, to compare with: those of the largest buckets with all devices along fsdp. Raises
+    MeshError where no mesh can hold a bucket, and TopologyError.
     """
-    devices, plans = on.devices(), []
+    devices, plans, compared = on.devices(), [], []
     for stage, boxes in _transformers(stages):
         objective: Any = stage.objective
         size, rows = max(boxes, key=lambda box: math.prod(box[0]) * box[1])
@@ -131,11 +133,13 @@ def search(stages: config.Stages, on: Slice) -> list[Plan]:
             chip=on.chip,
         )
         if not found:
-            log.warning("%s: no mesh of %s holds %s x %d by formulas", stage.name, on, size, rows)
-            continue
+            raise MeshError(
+                f"{stage.name}: by formulas no mesh of {on.name} holds {rows} clips of {size}: "
+                "take a larger slice, or make the bucket's batch smaller"
+            )
         if rows % len(devices) == 0:
             everything = Mesh(data=1, fsdp=len(devices))
-            plans.append(_plan(_with(stage, everything, "full"), size, rows, on, devices))
+            compared.append(_plan(_with(stage, everything, "full"), size, rows, on, devices))
         for guess in found[:_TRIED]:
             log.info("%s: trying %s %s: %s", stage.name, guess.mesh, guess.remat, guess.why)
             train = _with(stage, guess.mesh, guess.remat)
@@ -145,7 +149,7 @@ def search(stages: config.Stages, on: Slice) -> list[Plan]:
         plans.append(plan)
         rest = [box for box in boxes if box != (size, rows)]
         plans += [_plan(train, *box, on, devices) for box in rest]
-    return plans
+    return plans, compared
 
 
 def _transformers(stages: config.Stages) -> list[tuple[Train, Boxes]]:

@@ -5,7 +5,7 @@
         --latents.autoencoder gs://bucket/runs/sora_1_3b/autoencoder --out gs://bucket/runs/sora_14b
 
 Sizes and shapes are Wan 2.1's: 81 frames of 720 x 1280 are 75,600 tokens. Nothing of it has been
-trained here; experiments/benchmarks/topologies.md has what its step takes.
+trained here: tests show that its shapes fit, and `compile` tells whether its steps fit on a slice.
 """
 
 from sora_jax.data.buckets import Bucket

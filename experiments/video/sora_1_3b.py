@@ -8,8 +8,8 @@
 
 Sizes and shapes are Wan 2.1's. Clips keep their aspect ratios in the buckets below, of as many
 pixels as 480 x 832 or less, 32,760 tokens; a still goes to a bucket of its own. Nothing of it has
-been trained here: tests show that its shapes fit, and the command above that its steps fit on a
-slice (experiments/benchmarks/topologies.md).
+been trained here: tests show that its shapes fit, and `compile` tells whether its steps fit on a
+slice.
 """
 
 from sora_jax.data.buckets import Bucket

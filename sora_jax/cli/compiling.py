@@ -67,11 +67,15 @@ def compile(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = 
     if flags.search and flags.mesh.keys() - {"slices"}:
         raise ValueError("--search looks for a mesh; give it, or the axes of one")
     on = Slice(flags.topology, flags.slices)
-    plans = search(stages, on) if flags.search else plans_for(stages, on, mesh=flags.mesh)
+    compared = []
+    if flags.search:
+        plans, compared = search(stages, on)
+    else:
+        plans = plans_for(stages, on, mesh=flags.mesh)
     if not plans:
         raise ValueError(f"{flags.experiment} trains no transformer whose buckets are known")
-    print(render(plans))
+    print(render([*compared, *plans]))
     if flags.json_out:
-        epath.Path(flags.json_out).write_text(to_json(plans))
+        epath.Path(flags.json_out).write_text(to_json([*compared, *plans]))
     if not all(plan.fits for plan in plans):
         sys.exit(1)

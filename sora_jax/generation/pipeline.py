@@ -38,7 +38,6 @@ class Pipeline(Tasks):
         height: int = 64,
         width: int = 64,
         batch: int = 1,
-        image_first: bool = False,
         **settings: Unpack[Settings],
     ) -> Clip | list[Clip]:
         """Returns a clip for a prompt, or one for each of several (seeds `seed`, `seed` + 1, ...).
@@ -46,8 +45,6 @@ class Pipeline(Tasks):
         frames, height, width  of the clip, in pixels; one frame makes an image. Sizes that the
                                autoencoder cannot make are sampled larger and cut back. Clips longer
                                than those of the training are made hop by hop (see `rollout`).
-        image_first  make the first frame by itself, as an image, and animate it (Emu Video, arXiv
-                   2311.10709).
         batch      how many prompts are sampled together. It changes clips by rounding alone.
         settings   `model.Settings`.
 
@@ -58,9 +55,7 @@ class Pipeline(Tasks):
         if not prompts:
             raise ValueError("prompt is an empty list; give at least one prompt")
         size, together = Size(frames, height, width), min(batch, len(prompts))
-        how, tile, hops = self._plan(
-            prompts, size, Sampling.of(**settings), batch=together, image_first=image_first
-        )
+        how, tile, hops = self._plan(prompts, size, Sampling.of(**settings), batch=together)
         clips = []
         starts = range(0, len(prompts), together)
         with self.ticking(len(starts) * len(hops), how) as tick:
@@ -170,23 +165,14 @@ class Pipeline(Tasks):
         return self.clip(frames, how, task="refine", prompt=prompt, size=size, strength=strength)
 
     def _plan(
-        self,
-        prompts: list[str],
-        size: Size,
-        how: Sampling,
-        *,
-        batch: int = 1,
-        image_first: bool = False,
+        self, prompts: list[str], size: Size, how: Sampling, *, batch: int = 1
     ) -> tuple[Sampling, int | None, list[Hop]]:
         """The settings that apply, the tile to decode in, and the hops to `size` pixels."""
         longest = self.domain.frames or size.frames
         together = size._replace(frames=min(size.frames, longest))
         how, need = self.prepare(prompts, together, how, batch=batch, given=size.frames > longest)
         count = self.vae.latent_size(size).frames
-        if not image_first or count == 1:
-            return how, need.tile, plan_hops(0, count, window=self.window)
-        image = Hop(length=1, given=0, at=0, new=1)
-        return how, need.tile, [image, *plan_hops(1, count - 1, window=self.window)]
+        return how, need.tile, plan_hops(0, count, window=self.window)
 
 
 def _framed(chunks: Iterator[Any], size: Size) -> Iterator[Any]:

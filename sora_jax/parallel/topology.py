@@ -24,7 +24,7 @@ class Chip:
     flops        of bfloat16 products, a second.
     hbm          bytes of memory; hbm_rate, bytes a second.
     ici_rate     bytes a second over all links to its neighbours, one way; links, how many.
-    host         chips of one host of a large slice; accelerator, the slice's name on the cloud.
+    accelerator  the chip's name in the cloud's accelerator types.
     """
 
     flops: float
@@ -32,7 +32,6 @@ class Chip:
     hbm_rate: float
     ici_rate: float
     links: int
-    host: int
     accelerator: str
 
 
@@ -43,7 +42,6 @@ CHIPS = {
         hbm_rate=1228e9,
         ici_rate=300e9,
         links=6,
-        host=4,
         accelerator="v4",
     ),
     "v5e": Chip(
@@ -52,7 +50,6 @@ CHIPS = {
         hbm_rate=819e9,
         ici_rate=200e9,
         links=4,
-        host=4,
         accelerator="v5litepod",
     ),
     "v5p": Chip(
@@ -61,7 +58,6 @@ CHIPS = {
         hbm_rate=2765e9,
         ici_rate=600e9,
         links=6,
-        host=4,
         accelerator="v5p",
     ),
     "v6e": Chip(
@@ -70,7 +66,6 @@ CHIPS = {
         hbm_rate=1640e9,
         ici_rate=448e9,
         links=4,
-        host=4,
         accelerator="v6e",
     ),
 }
@@ -110,7 +105,7 @@ class Slice:
         for name, value in {
             "TPU_SKIP_MDS_QUERY": "1",
             "TPU_WORKER_HOSTNAMES": "localhost",
-            "TPU_ACCELERATOR_TYPE": f"{self.chip.accelerator}-{self.chip.host}",
+            "TPU_ACCELERATOR_TYPE": f"{self.chip.accelerator}-4",
         }.items():
             # Without these libtpu asks the cloud's metadata server, and waits.
             os.environ.setdefault(name, value)
