@@ -48,6 +48,20 @@ class Size(NamedTuple):
         return f"{self.frames}x{self.height}x{self.width}"
 
 
+class Share(NamedTuple):
+    """The rows of a batch that a process has: these of `of` equal consecutive parts, in order."""
+
+    parts: tuple[int, ...] = (0,)
+    of: int = 1
+
+    def rows(self, batch: int) -> tuple[range, ...]:
+        """Returns the rows of each part; `of` divides `batch`."""
+        many = batch // self.of
+        return tuple(range(part * many, (part + 1) * many) for part in self.parts)
+
+
+ALL_ROWS = Share()
+
 HostOrDevice = Array | np.ndarray
 """A loader yields NumPy arrays, a step takes device arrays."""
 

@@ -16,8 +16,10 @@ it is there. Local paths and gs:// alike.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -27,9 +29,12 @@ import orbax.checkpoint as ocp
 import safetensors.numpy
 from etils import epath
 from flax import traverse_util
+from jax.experimental import multihost_utils
 
 from sora_jax import config
 from sora_jax.arrays import Batch
+
+log = logging.getLogger("sora_jax")
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model.json"
@@ -46,10 +51,15 @@ def located(folder: epath.PathLike) -> epath.Path:
     return path if "://" in str(path) else path.absolute()
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint, or a part of it, cannot be read."""
+
+
 class Checkpoints:
     """The training checkpoints of one run: asynchronous, atomic, the newest `keep` kept.
 
-    `folder` is the run's folder.
+    `folder` is the run's folder. A checkpoint that cannot be written costs no more than itself: it
+    is told of, and those before it stay.
     """
 
     def __init__(self, folder: epath.PathLike, *, keep: int = 3):
@@ -59,21 +69,36 @@ class Checkpoints:
             self.folder,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
         )
+        self._begun: int | None = None
 
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, the newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def set_aside(self, step: int) -> None:
+        """Renames checkpoint `step`, so that it is none of them any longer."""
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
+        self._manager.reload()
 
     def save(self, step: int, *, trees: Mapping[str, Any], records: Mapping[str, Any]) -> None:
         """Starts to write checkpoint `step` (finished in the background; see `wait`)."""
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         items |= {name: ocp.args.JsonSave(record) for name, record in records.items()}
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        self.wait()
+        with self._survived(step):
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        self._begun = step
 
     def restore(self, step: int, *, trees: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the arrays of checkpoint `step`, placed as the abstract `trees` say.
 
-        Raises CheckpointError where a file of it is missing or damaged.
+        Raises DamagedError where a file of it is missing or damaged.
         """
         items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
         try:
@@ -87,27 +112,57 @@ class Checkpoints:
         return read_record(self.folder / str(step), name)
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when all that was begun to be saved is on disk, or has failed."""
+        with self._survived(self._begun):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
+        self.wait()
         self._manager.close()
 
+    @contextlib.contextmanager
+    def _survived(self, step: int | None) -> Iterator[None]:
+        """What keeps checkpoint `step` from being written is told of, and goes no further."""
+        try:
+            yield
+        except Exception as error:
+            self._manager.reload()
+            log.error(
+                "checkpoint %s cannot be written (%s); what is left to go on from: step %s",
+                self.folder / str(step),
+                _first_line(error),
+                self.latest(),
+            )
 
-def damaged(path: epath.Path, error: Exception) -> CheckpointError:
-    """The error for a checkpoint that cannot be read."""
-    first = str(error).strip().split("\n")[0][:300]
-    return CheckpointError(
-        f"checkpoint {path} cannot be read ({type(error).__name__}: {first}); it is damaged or was "
-        "not copied whole: remove its folder to go on from the one before"
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """For what each process reads by itself: none waits for another."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
     )
+
+
+def damaged(path: epath.Path, error: Exception) -> DamagedError:
+    """The error for a checkpoint that cannot be read."""
+    return DamagedError(
+        f"checkpoint {path} cannot be read ({_first_line(error)}); it is damaged or was not copied "
+        "whole"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
 
 
 def read_record(step_folder: epath.Path, name: str) -> Any:
     """Returns the JSON item `name` of the checkpoint in `step_folder`."""
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        with ocp.Checkpointer(
+            ocp.JsonCheckpointHandler(), multiprocessing_options=_alone()
+        ) as reader:
             return reader.restore(step_folder / name)
     except Exception as error:
         raise damaged(step_folder, error) from error
@@ -169,7 +224,7 @@ def read_params(step_folder: epath.Path, abstract: Any, *, item: str = "ema") ->
     the parameters). Raises CheckpointError if the tree or a shape differs, or a file is damaged.
     """
     try:
-        with ocp.StandardCheckpointer() as reader:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
             return reader.restore(step_folder / item, target=abstract)
     except Exception as error:
         raise damaged(step_folder, error) from error

@@ -14,8 +14,10 @@ import io
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -108,7 +110,7 @@ def plans_for(stages: config.Stages, on: Slice, *, mesh: dict[str, int]) -> list
     for stage, boxes in _transformers(stages):
         train = stage.on(on.name)
         train = dataclasses.replace(train, mesh=dataclasses.replace(train.mesh, **mesh))
-        plans += [_plan(train, size, rows, on, devices) for size, rows in boxes]
+        plans += _plans(train, boxes, on, devices)
     return plans
 
 
@@ -139,16 +141,16 @@ def search(stages: config.Stages, on: Slice) -> tuple[list[Plan], list[Plan]]:
             )
         if rows % len(devices) == 0:
             everything = Mesh(data=1, fsdp=len(devices))
-            compared.append(_plan(_with(stage, everything, "full"), size, rows, on, devices))
+            compared += _plans(_with(stage, everything, "full"), ((size, rows),), on, devices)
         for guess in found[:_TRIED]:
             log.info("%s: trying %s %s: %s", stage.name, guess.mesh, guess.remat, guess.why)
             train = _with(stage, guess.mesh, guess.remat)
-            plan = _plan(train, size, rows, on, devices)
+            (plan,) = _plans(train, ((size, rows),), on, devices)
             if plan.fits:
                 break
         plans.append(plan)
-        rest = [box for box in boxes if box != (size, rows)]
-        plans += [_plan(train, *box, on, devices) for box in rest]
+        rest = tuple(box for box in boxes if box != (size, rows))
+        plans += _plans(train, rest, on, devices)
     return plans, compared
 
 
@@ -174,64 +176,88 @@ def _grid(objective: Any) -> Grid:
     return Grid(factor=objective.factor, patch=Size(*objective.model.patch))
 
 
-def _plan(train: Train, size: Size, rows: int, on: Slice, there: Sequence[Any]) -> Plan:
+def _plans(train: Train, boxes: Boxes, on: Slice, there: Sequence[Any]) -> list[Plan]:
+    """The plan of each bucket. They are traced one after another and compiled in threads."""
+    devices = train.mesh.build(there)
+    traced = [_traced(train, size, rows, on, devices) for size, rows in boxes]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda one: one.compile(), traced))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Traced:
+    """One bucket's step, ready to be compiled; `known` is what is known of its plan before."""
+
+    known: dict[str, Any]
+    lowered: Any
+    cost: accounting.Cost
+    chip: Chip
+
+    def compile(self) -> Plan:
+        began, known = time.monotonic(), self.known
+        try:
+            compiled = self.lowered.compile()
+        except Exception as error:
+            plan = Plan(
+                **known,
+                exchanged=(),
+                kernels=(),
+                seconds={},
+                compiled_in=time.monotonic() - began,
+                refused=_reason(error),
+            )
+        else:
+            text = compiled.as_text()
+            exchanged = tuple(collectives(text))
+            needs = compiled.memory_analysis()
+            temporary = needs.temp_size_in_bytes + needs.generated_code_size_in_bytes
+            temporary += max(0, needs.output_size_in_bytes - needs.alias_size_in_bytes)
+            plan = Plan(
+                **known | {"bytes": known["bytes"] | {"temporary": temporary}},
+                exchanged=exchanged,
+                kernels=tuple(sorted(kernels(text))),
+                seconds=_seconds(
+                    self.chip, known["flops"], known["bytes"], self.cost, known["chips"], exchanged
+                ),
+                compiled_in=time.monotonic() - began,
+            )
+        log.info("%s %s: compiled in %.0f s", plan.stage, plan.bucket, plan.compiled_in)
+        return plan
+
+
+def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Traced:
     objective: Any = train.objective
-    began, devices = time.monotonic(), train.mesh.build(there)
     train.mesh.check_batch(rows, devices, bucket=str(size))
     with train.mesh.use(devices):
         prepared = Prepared.of(train, {str(size): _batch(train, size, rows)}, devices)
         (batch,) = prepared.batches.values()
         lowered = prepared.step.lower(prepared.state, batch)
     state = prepared.state
-    held = {
-        "parameters": _of_chip(state.params),
-        "average": _of_chip(state.ema),
-        "moments": _of_chip(state.moments),
-        "batch": _of_chip(batch),
-    }
     latent = _grid(objective).latent(size)
     text = getattr(objective.text, "length", 1)
     cost = accounting.transformer(
         objective.model, latent, text=objective.text.positions(text), batch=rows
     )
     read = accounting.text_encoder(objective.text, text=text, batch=rows)
-    flops = (cost.training_flops + read.training_flops) / devices.size
-    known: dict[str, Any] = {
+    axes = [f"{axis}={n}" for axis, n in devices.shape.items() if n > 1]
+    known = {
         "stage": train.name,
         "bucket": str(size),
         "batch": rows,
         "tokens": cost.tokens,
         "chips": devices.size,
-        "mesh": " ".join(f"{axis}={n}" for axis, n in devices.shape.items() if n > 1) or "one chip",
+        "mesh": " ".join(axes) or "one chip",
         "remat": objective.model.remat,
         "hbm": on.chip.hbm,
-        "flops": flops,
+        "flops": (cost.training_flops + read.training_flops) / devices.size,
+        "bytes": {
+            "parameters": _of_chip(state.params),
+            "average": _of_chip(state.ema),
+            "moments": _of_chip(state.moments),
+            "batch": _of_chip(batch),
+        },
     }
-    try:
-        compiled = lowered.compile()
-    except Exception as error:
-        return Plan(
-            **known,
-            bytes=held,
-            exchanged=(),
-            kernels=(),
-            seconds={},
-            compiled_in=time.monotonic() - began,
-            refused=_reason(error),
-        )
-    text_of = compiled.as_text()
-    exchanged = tuple(collectives(text_of))
-    needs = compiled.memory_analysis()
-    temporary = needs.temp_size_in_bytes + needs.generated_code_size_in_bytes
-    temporary += max(0, needs.output_size_in_bytes - needs.alias_size_in_bytes)
-    return Plan(
-        **known,
-        bytes=held | {"temporary": temporary},
-        exchanged=exchanged,
-        kernels=tuple(sorted(kernels(text_of))),
-        seconds=_seconds(on.chip, flops, held, cost, devices.size, exchanged),
-        compiled_in=time.monotonic() - began,
-    )
+    return _Traced(known=known, lowered=lowered, cost=cost, chip=on.chip)
 
 
 def _seconds(

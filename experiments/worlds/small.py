@@ -118,13 +118,15 @@ SQUARES = (Size(1, 48, 48), *(Size(17, 48, 48),) * 3)
 
 def denoising() -> Denoising:
     """The transformer and how it learns: the noise field's mix, most of it at high noise, where it
-    is decided what a clip shows."""
+    is decided what a clip shows. A token is one latent: objects are as small as two by two."""
     return Denoising(
-        model=dit.PRESETS["3M"](latent_channels=CHANNELS, text_width=128, rotary=TURNS, near=4.0),
+        model=dit.PRESETS["2M"](
+            latent_channels=CHANNELS, text_width=128, patch=(1, 1, 1), rotary=TURNS, near=4.0
+        ),
         text=WordEncoder(width=128, depth=2, heads=4, length=WHOLE.length),
-        prediction=CleanDetail(),
+        prediction=CleanDetail(detail=0.1),
         weighting=VelocityWeighted(floor=0.25),
-        times=LogitNormal(mean=1.0, std=1.3),
+        times=LogitNormal(mean=0.8, std=1.4),
         levels=NoiseField(),
     )
 
@@ -164,10 +166,10 @@ experiment = (
             tokenizer=Bytes(length=160),
             descriptive_share=0.0,
             misspelt_share=0.05,
-            image_share=0.2,
+            image_share=0.3,
         ),
         optimizer=AdamW(learning_rate=1e-3, warmup=200, muon=3.0, schedule=Constant()),
-        steps=30_000,
+        steps=10_000,
         save_every=1000,
         ema=0.998,
         mesh=ONE,

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 from numpy import ndarray
 
-from sora_jax.arrays import Batch, Size, Text
+from sora_jax.arrays import ALL_ROWS, Batch, Share, Size, Text
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
 from sora_jax.data.video import VideoError
@@ -99,13 +99,12 @@ class Assembly:
     plan: Plan
     content: Content
     tokenizer: Tokenizer
-    process_index: int = 0
-    process_count: int = 1
+    share: Share = ALL_ROWS
 
     def __call__(self, step: int) -> dict[str, Any]:
         """The fields of a `Loaded`, and those of its batch, as plain arrays and strings."""
         planned = self.plan.step(step)
-        rows = planned.rows_of(self.process_index, self.process_count)
+        rows = planned.rows_of(self.share)
         values = self.content.blank(planned.bucket, len(rows))
         extent = np.zeros((len(rows), 3), np.int32)
         captions = [""] * len(rows)
@@ -312,17 +311,13 @@ class Opened:
             elif not any(left.values()):
                 return
 
-    def loader(self, *, start: int = 0, process_index: int = 0, process_count: int = 1) -> Loader:
-        """This host's rows of the steps from `start` on, without end.
+    def loader(self, *, start: int = 0, share: Share = ALL_ROWS) -> Loader:
+        """A share of the rows of the steps from `start` on, without end.
 
-        Raises PlanError if a batch cannot be shared evenly by `process_count` hosts.
+        Raises PlanError if a batch cannot be cut into as many equal parts.
         """
-        self.plan.check_hosts(process_count)
+        self.plan.check_parts(share.of)
         assembly = Assembly(
-            plan=self.plan,
-            content=self.content,
-            tokenizer=self.tokenizer,
-            process_index=process_index,
-            process_count=process_count,
+            plan=self.plan, content=self.content, tokenizer=self.tokenizer, share=share
         )
         return Loader(assembly, start=start, workers=self.workers, prefetch=self.prefetch)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from sora_jax.arrays import Size
+from sora_jax.arrays import ALL_ROWS, Share, Size
 from sora_jax.data.buckets import GRID, Bucket, Grid
 from sora_jax.data.captions import Bytes, choose
 from sora_jax.data.datasets import OpenedSource, Record, Source
@@ -119,10 +119,8 @@ class OpenedClips(Opened):
     grid: Grid
     spans: bool
 
-    def sink(
-        self, path: str, *, encoder: str = "", process_index: int = 0, process_count: int = 1
-    ) -> LatentWriter:
-        """What writes the latents of these clips into the folder `path`.
+    def sink(self, path: str, *, encoder: str = "", share: Share = ALL_ROWS) -> LatentWriter:
+        """What writes the latents of a share of these clips into the folder `path`.
 
         `encoder` identifies the weights that encode: those of others are not gone on with.
         """
@@ -134,8 +132,7 @@ class OpenedClips(Opened):
             fps=self.fps,
             fingerprint=f"{self.fingerprint} {encoder}",
             spans=self.spans,
-            process_index=process_index,
-            process_count=process_count,
+            share=share,
         )
 
 

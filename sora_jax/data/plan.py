@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy import ndarray
 
-from sora_jax.arrays import Size
+from sora_jax.arrays import Share, Size
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.windows import Windows
 
@@ -63,12 +63,11 @@ class PlannedBatch:
     bucket: Bucket
     rows: tuple[PlannedRow | None, ...]
 
-    def rows_of(self, host: int, hosts: int) -> tuple[PlannedRow | None, ...]:
-        """The rows that host `host` of `hosts` loads: the host-th of equal consecutive parts."""
-        if self.bucket.batch % hosts:
-            raise PlanError(_uneven(self.bucket, hosts))
-        share = self.bucket.batch // hosts
-        return self.rows[host * share : (host + 1) * share]
+    def rows_of(self, share: Share) -> tuple[PlannedRow | None, ...]:
+        """The rows of a share. Raises PlanError if its parts cannot be equal."""
+        if self.bucket.batch % share.of:
+            raise PlanError(_uneven(self.bucket, share.of))
+        return tuple(self.rows[row] for part in share.rows(self.bucket.batch) for row in part)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,11 +155,11 @@ class Plan:
         empty = [None] * (box.batch - len(rows))
         return PlannedBatch(step=number, bucket=box, rows=(*rows, *empty))
 
-    def check_hosts(self, hosts: int) -> None:
-        """Raises PlanError if a bucket's batch cannot be cut into `hosts` equal parts."""
+    def check_parts(self, parts: int) -> None:
+        """Raises PlanError if a bucket's batch cannot be cut into so many equal parts."""
         for bucket in self.used:
-            if bucket.batch % hosts:
-                raise PlanError(_uneven(bucket, hosts))
+            if bucket.batch % parts:
+                raise PlanError(_uneven(bucket, parts))
 
     def rng(self, row: PlannedRow) -> np.random.Generator:
         """Random numbers for one window in one pass: its caption, its crop."""
@@ -222,9 +221,9 @@ def shuffled(count: int, key: tuple[int, ...]) -> ndarray:
     return np.argsort(philox(key).random_raw(count), kind="stable")
 
 
-def _uneven(bucket: Bucket, hosts: int) -> str:
-    more = math.ceil(bucket.batch / hosts) * hosts
+def _uneven(bucket: Bucket, parts: int) -> str:
+    more = math.ceil(bucket.batch / parts) * parts
     return (
-        f"bucket {bucket} cannot be shared by {hosts} hosts evenly; "
-        f"make its batch a multiple of {hosts}, such as {more}"
+        f"bucket {bucket} cannot be cut into {parts} equal parts, one for each process or group of "
+        f"devices; make its batch a multiple of {parts}, such as {more}"
     )

@@ -29,7 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from numpy import ndarray
 
-from sora_jax.arrays import Size
+from sora_jax.arrays import ALL_ROWS, Share, Size
 from sora_jax.data.buckets import Bucket, Grid
 from sora_jax.data.datasets import Caption, Record
 from sora_jax.data.loader import Loaded
@@ -98,8 +98,7 @@ class LatentWriter:
         fps: float,
         fingerprint: str,
         spans: bool = False,
-        process_index: int = 0,
-        process_count: int = 1,
+        share: Share = ALL_ROWS,
         rows_a_shard: int = 1024,
     ) -> None:
         if plan.image_share is not None:
@@ -110,7 +109,7 @@ class LatentWriter:
         self.plan, self.records, self.grid = plan, records, grid
         self.fingerprint = f"{fingerprint} format {FORMAT}"
         self.fps, self.spans = fps, spans
-        self.process = (process_index, process_count)
+        self.share = share
         self.rows_a_shard = rows_a_shard
         self.folder = epath.Path(path).expanduser()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +129,7 @@ class LatentWriter:
         Raises ValueError if a latent is not finite.
         """
         planned = self.plan.step(step)
-        rows = planned.rows_of(*self.process)
+        rows = planned.rows_of(self.share)
         self._failed |= loaded.failed
         spanned = loaded.batch.spanned
         for index, (row, extent) in enumerate(zip(rows, loaded.batch.extent, strict=True)):
@@ -151,7 +150,7 @@ class LatentWriter:
             raise PlanError(f"no clip could be encoded, so {self.folder} would be empty")
         manifest = {
             "format": FORMAT,
-            "process_count": self.process[1],
+            "process_count": self.share.of,
             "fps": self.fps,
             "factor": self.grid.factor,
             "patch": self.grid.patch,
@@ -163,7 +162,7 @@ class LatentWriter:
 
     @property
     def _stem(self) -> str:
-        return f"{self.process[0]:05d}-of-{self.process[1]:05d}"
+        return f"{self.share.parts[0]:05d}-of-{self.share.of:05d}"
 
     @property
     def _manifest(self) -> epath.Path:
@@ -245,8 +244,8 @@ def read_shards(path: str) -> Shards:
     """What a folder of latents holds. Raises PlanError if it is not finished."""
     folder = epath.Path(path).expanduser()
     found = sorted(folder.glob("manifest-*.json")) if folder.is_dir() else []
-    manifests = [json.loads(file.read_text()) for file in found]
-    if not manifests or len(manifests) < manifests[0]["process_count"]:
+    manifests = _complete([json.loads(file.read_text()) for file in found])
+    if not manifests:
         raise PlanError(
             f"{path} holds no finished latents; run the stage that encodes them (again), "
             "`sora-jax encode`, and it goes on where it stopped"
@@ -268,6 +267,15 @@ def read_shards(path: str) -> Shards:
         spans=manifests[0]["spans"],
         digest=hashlib.sha256(json.dumps(shards).encode()).hexdigest(),
     )
+
+
+def _complete(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the processes that all finished: others may have begun before, in other numbers."""
+    for count in sorted({manifest["process_count"] for manifest in manifests}):
+        group = [each for each in manifests if each["process_count"] == count]
+        if len(group) == count:
+            return group
+    return []
 
 
 def _local(path: epath.Path, digest: str) -> str:

@@ -156,13 +156,13 @@ def _spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpe
 
 def _normalised(x: Any, scale: Any, turn: Any) -> Any:
     """RMS norm over all heads together (arXiv 2302.05442 norms queries and keys), then rotation."""
-    wide = x.astype(jnp.float32)
+    wide = x.astype(float)
     scale = scale.reshape(x.shape[-2:])
     wide *= lax.rsqrt(jnp.square(wide).mean((-2, -1), keepdims=True) + _EPSILON) * scale
     return (wide if turn is None else rotate(wide, *turn)).astype(x.dtype)
 
 
-def _near(key: Any, shape: tuple[int], dtype: Any = jnp.float32, *, heads: int, most: float) -> Any:
+def _near(key: Any, shape: tuple[int], dtype: Any = float, *, heads: int, most: float) -> Any:
     """Returns biases [width]: from 0 to `most` over the heads, real and not imaginary."""
     sizes = jnp.linspace(0.0, most, heads)[:, None, None] * jnp.array([[1.0], [0.0]])
     halves = shape[0] // heads // 2

@@ -42,6 +42,7 @@ pixels): on CPU XLA runs it two to five times as fast.
 """
 
 Dtype = Literal["float32", "bfloat16"]
+"""Of a computation. Under jax_enable_x64, for checks, a transformer takes float32 for float64."""
 
 Layer = Any
 """A Linen module that is called as said above; its type says nothing of calls."""

@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sora_jax.arrays import Extent, Known, Latent, Sigma, Size, Tokens
 from sora_jax.models.attention import AUTO, PRODUCT, Attention, MultiHead, constrained
 from sora_jax.models.conv import Dtype, blanked, inside
-from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, rotary
+from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, real, rotary
 from sora_jax.models.flash import ATTENTION
 from sora_jax.models.patches import (
     every,
@@ -73,7 +73,7 @@ class Prompt:
 
 def layer_norm(x: Float[Array, "*rows embed"]) -> Float[Array, "*rows embed"]:
     """Returns each row with mean 0 and variance 1, in float32."""
-    x = x.astype(jnp.float32)
+    x = x.astype(float)
     centred = x - x.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + _EPSILON)
 
@@ -95,7 +95,7 @@ def modulate(
 def gated(x: Tokens, change: Tokens, gate: Float[Array, "batch places embed"]) -> Tokens:
     """Returns `x + change * gate`, each place ruling an equal run of tokens."""
     gate = _of_runs(gate)
-    runs = change.astype(jnp.float32).reshape(gate.shape[0], -1, x.shape[-1])
+    runs = change.astype(float).reshape(gate.shape[0], -1, x.shape[-1])
     return (x + (runs * gate).reshape(x.shape)).astype(x.dtype)
 
 
@@ -246,14 +246,14 @@ class DiT(nn.Module):
     ) -> Prompt:
         """Returns what the layers read of a text; `denoise` takes it at every step of sampling."""
         valid = jnp.arange(text_features.shape[1]) < text_length[:, None]
-        features = jnp.where(valid[..., None], text_features, 0.0).astype(self.dtype)
+        features = jnp.where(valid[..., None], text_features, 0.0).astype(real(self.dtype))
         text = self.text_out(nn.gelu(self.text_in(features)))
         _, (keys, values) = self.layers.read_text(None, text)
         pooled = None
         if self.pooled:
             # The root, not the number: a word counts for more in a mean of few than of many.
             root = jnp.sqrt(jnp.maximum(text_length, 1))[:, None].astype(features.dtype)
-            pooled = self.pooled_in(features.sum(1) / root).astype(jnp.float32)
+            pooled = self.pooled_in(features.sum(1) / root).astype(float)
         return Prompt(keys=keys, values=values, valid=valid, pooled=pooled)
 
     def denoise(
@@ -268,14 +268,14 @@ class DiT(nn.Module):
         """Returns the same as `__call__`, for a text that has been read."""
         size = Size(*latent.shape[1:4])
         grid, valid = token_grid(size, self.patch), None
-        latent = blanked(latent.astype(jnp.float32), extent)
+        latent = blanked(latent.astype(float), extent)
         if extent is not None:
             valid = inside(token_extent(extent, self.patch), grid).reshape(latent.shape[0], -1)
-        x = self.patches(patchify(latent.astype(self.dtype), self.patch))
+        x = self.patches(patchify(latent.astype(real(self.dtype)), self.patch))
         if self.places:
             whole = jnp.array([size]) if extent is None else extent
             where = places(token_extent(whole, self.patch), grid, self.places)
-            x = x + self.places_in(where.astype(self.dtype))
+            x = x + self.places_in(where.astype(real(self.dtype)))
         time = _runs(self._time(sigma, known, extent), grid)
         if prompt.pooled is not None:
             time = time + prompt.pooled[:, None]
@@ -286,7 +286,7 @@ class DiT(nn.Module):
         text = prompt.keys, prompt.values
         x, _ = self.layers(x, text, prompt.valid, valid, modulation, turn)
         out = self.head(modulate(x, self.table[0] + time, self.table[1] + time))
-        return blanked(unpatchify(out.astype(jnp.float32), size, patch=self.patch), extent)
+        return blanked(unpatchify(out.astype(float), size, patch=self.patch), extent)
 
     def _time(self, sigma: Sigma, known: Known | None, extent: Extent | None) -> Array:
         """Returns the time embedding [batch, #f, #h, #w, width] of the token grid."""

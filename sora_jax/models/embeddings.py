@@ -43,16 +43,22 @@ def linear(
 ) -> nn.Dense:
     """Returns a linear layer whose kernel [in, out] carries the logical axes `names`.
 
-    Parameters are float32 and computation is in `dtype`.
+    Parameters are float32 and computation is in `dtype` (see `real`).
     """
     return nn.Dense(
         features,
         name=name,
         dot_general=_product,
-        dtype=jnp.dtype(dtype),
+        dtype=real(dtype),
+        param_dtype=float,
         kernel_init=nn.with_logical_partitioning(kernel, names),
         bias_init=nn.with_logical_partitioning(bias, names[1:]),
     )
+
+
+def real(dtype: Dtype) -> Any:
+    """Returns the type of numbers that `dtype` names; for float32 whatever JAX calls float."""
+    return jax.dtypes.canonicalize_dtype(float) if dtype == "float32" else jnp.dtype(dtype)
 
 
 def _product(x: Any, kernel: Any, dimensions: Any, precision: Any = None, **settings: Any) -> Any:
@@ -71,8 +77,8 @@ def _product(x: Any, kernel: Any, dimensions: Any, precision: Any = None, **sett
 def sinusoids(time: Float[Array, "*places"]) -> Float[Array, "*places sinusoids"]:
     """Returns SINUSOIDS numbers for each `time` in 0..1: cosines, then sines."""
     half = SINUSOIDS // 2
-    frequencies = (_LONGEST ** (-np.arange(half) / half)).astype(np.float32)
-    angles = (1000.0 * time)[..., None] * frequencies
+    frequencies = _LONGEST ** (-np.arange(half) / half)
+    angles = (1000.0 * time)[..., None] * jnp.asarray(frequencies, float)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
@@ -130,7 +136,7 @@ def rotary(
     turned = [turns.angles(length, dim) for length, dim in zip(grid, split(head_dim), strict=True)]
 
     def table(function: Any) -> Float[Array, "tokens half"]:
-        f, h, w = (function(a).astype(np.float32) for a in turned)
+        f, h, w = (jnp.asarray(function(a), float) for a in turned)
         parts = f[:, None, None], h[None, :, None], w[None, None, :]
         spread = [jnp.broadcast_to(part, (*grid, part.shape[-1])) for part in parts]
         return jnp.concatenate(spread, axis=-1).reshape(-1, head_dim // 2)
@@ -161,8 +167,8 @@ def places(
     """
     batch, waves, sizes = len(extent), [], []
     for axis, length in enumerate(grid):
-        n = jnp.maximum(extent[:, axis, None], 1).astype(jnp.float32)
-        index = jnp.arange(length, dtype=jnp.float32)
+        n = jnp.maximum(extent[:, axis, None], 1).astype(float)
+        index = jnp.arange(length, dtype=float)
         u = index / jnp.maximum(n - 1, 1) if axis == 0 else (index + 0.5) / n
         waves.append(jnp.cos(jnp.pi * jnp.arange(count) * u[..., None]))
         sizes.append(jnp.log2(n))

@@ -72,12 +72,12 @@ def _ring_forward(axis: Axis, query: Any, key: Any, value: Any, bias: Any) -> tu
         more, its = forward(query, key, value, bias)
         total = jnp.logaddexp(logsumexp, its)
         out = out * jnp.exp(logsumexp - total)[..., None]
-        out += more.astype(jnp.float32) * jnp.exp(its - total)[..., None]
+        out += more.astype(float) * jnp.exp(its - total)[..., None]
         return (out, total, _turn(parts, axis)), None
 
     shape = query.shape[:-1]
     # Below any real sum, so that what is kept of nothing has no weight.
-    nothing = jnp.zeros(query.shape, jnp.float32), jnp.full(shape, 2 * MASKED, jnp.float32)
+    nothing = jnp.zeros(query.shape, float), jnp.full(shape, 2 * MASKED, float)
     carry = (*nothing, (key, value, bias))
     (out, logsumexp, _), _ = lax.scan(step, carry, length=lax.axis_size(axis))
     out = checkpoint_name(out.astype(query.dtype), ATTENTION[0])
@@ -92,11 +92,11 @@ def _ring_backward(axis: Axis, residuals: Any, change: Any) -> tuple[Any, Any, A
         d_query, parts, d_parts = carry
         key, value, bias = parts
         more = backward(query, key, value, bias, out, logsumexp, change)
-        d_query += more[0].astype(jnp.float32)
-        d_parts = tuple(d + m.astype(jnp.float32) for d, m in zip(d_parts, more[1:], strict=True))
+        d_query += more[0].astype(float)
+        d_parts = tuple(d + m.astype(float) for d, m in zip(d_parts, more[1:], strict=True))
         return (d_query, *_turn((parts, d_parts), axis)), None
 
-    zeros = [jnp.zeros(x.shape, jnp.float32) for x in (query, key, value)]
+    zeros = [jnp.zeros(x.shape, float) for x in (query, key, value)]
     carry = (zeros[0], (key, value, bias), tuple(zeros[1:]))
     (d_query, _, d_parts), _ = lax.scan(step, carry, length=lax.axis_size(axis))
     d_key, d_value = (d.astype(x.dtype) for d, x in zip(d_parts, (key, value), strict=True))

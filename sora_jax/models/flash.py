@@ -68,7 +68,7 @@ def _logits_bytes(query: Any, key: Any) -> int:
     return 4 * math.prod(query.shape[:-1]) * key.shape[-2]
 
 
-_product = partial(jnp.matmul, preferred_element_type=jnp.float32)
+_product = partial(jnp.matmul, preferred_element_type=float)
 
 
 def _stored(query: Any, key: Any, value: Any, bias: Any) -> Any:
@@ -114,7 +114,7 @@ def backward(
 
     `out` and `logsumexp` may be those of more keys than these, whose part of the gradients this is.
     """
-    inner = (change.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1)
+    inner = (change.astype(float) * out.astype(float)).sum(-1)
     return _over_groups(_head_backward, query, key, value, bias, change, logsumexp, inner)
 
 
@@ -149,7 +149,7 @@ def _head_backward(
         d_query = _product(key.T, d_logits).astype(query.dtype)
         return (sums[0] + d_key, sums[1] + d_value), d_query
 
-    zeros = jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)
+    zeros = jnp.zeros(key.shape, float), jnp.zeros(value.shape, float)
     chunks = [_split(x, _count(query, key)) for x in (query, change, logsumexp, inner)]
     (d_key, d_value), d_query = lax.scan(chunk, zeros, tuple(chunks))
     d_query = _joined(d_query.swapaxes(1, 2), query.shape[0])

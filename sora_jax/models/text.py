@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sora_jax.arrays import Tokens
 from sora_jax.models.attention import MultiHead
 from sora_jax.models.conv import Dtype
-from sora_jax.models.embeddings import ROTARY, linear
+from sora_jax.models.embeddings import ROTARY, linear, real
 
 BEGIN, PAD = 256, 257
 """Tokens that are no bytes."""
@@ -51,7 +51,7 @@ class Norm(nn.Module):
     def __call__(self, x: Tokens) -> Tokens:
         gain = with_logical_partitioning(_ONES, ("embed",))
         scale: Any = self.param("scale", gain, (x.shape[-1],))
-        wide = x.astype(jnp.float32)
+        wide = x.astype(float)
         mean = jnp.square(wide).mean(-1, keepdims=True)
         return (wide * jax.lax.rsqrt(mean + _EPSILON) * scale).astype(x.dtype)
 
@@ -80,7 +80,7 @@ def _layers(encoder: ByteEncoder | WordEncoder, x: Tokens, count: Int[Array, "ba
     """Returns what the layers of an encoder make of its positions, `count` of them valid."""
     valid = jnp.arange(x.shape[1]) < count[:, None]
     turns = ROTARY.angles(x.shape[1], encoder.width // encoder.heads)
-    turn = jnp.asarray(np.cos(turns), jnp.float32), jnp.asarray(np.sin(turns), jnp.float32)
+    turn = jnp.asarray(np.cos(turns), float), jnp.asarray(np.sin(turns), float)
     broadcast: Any = nn.broadcast
     layers = nn.scan(
         TextBlock,
@@ -118,7 +118,7 @@ class ByteEncoder(nn.Module):
         valid = jnp.arange(tokens.shape[1]) < length[:, None]
         initial = with_logical_partitioning(nn.initializers.normal(1.0), ("vocabulary", "embed"))
         table: Any = self.param("embedding", initial, (PAD + 1, self.width))
-        x = table[jnp.where(valid, tokens, PAD)].astype(self.dtype)
+        x = table[jnp.where(valid, tokens, PAD)].astype(real(self.dtype))
         return _layers(self, x, length)
 
     def positions(self, tokens: int) -> int:
@@ -156,7 +156,7 @@ class WordEncoder(nn.Module):
         word = jnp.minimum(word, self.positions(tokens.shape[1]) - 1)
         initial = with_logical_partitioning(nn.initializers.normal(1.0), ("vocabulary", "embed"))
         table: Any = self.param("embedding", initial, (PAD + 1, self.letter_width))
-        x = jnp.where(member[..., None], table[tokens], 0.0).astype(self.dtype)
+        x = jnp.where(member[..., None], table[tokens], 0.0).astype(real(self.dtype))
         for number in range(CONVOLUTIONS):
             conv = linear(self.letter_width, (None, "embed"), self.dtype, name=f"letters_{number}")
             x = jnp.where(member[..., None], x + nn.gelu(conv(_around(x, word))), 0.0)
@@ -220,7 +220,9 @@ class LabelEncoder(nn.Module):
         """Returns one feature a row. Labels are 0..classes - 1, and `classes` for none."""
         initial = with_logical_partitioning(nn.initializers.normal(1.0), ("vocabulary", "embed"))
         table: Any = self.param("embedding", initial, (self.classes + 1, self.width))
-        return jnp.where(length[:, None, None] > 0, table[tokens], 0.0).astype(self.dtype), length
+        return jnp.where(length[:, None, None] > 0, table[tokens], 0.0).astype(
+            real(self.dtype)
+        ), length
 
     def positions(self, tokens: int) -> int:
         """Returns `tokens`: there is one feature a label."""

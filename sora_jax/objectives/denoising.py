@@ -252,7 +252,7 @@ class Denoising:
         error *= self.weighting.weight(t, prediction=self.prediction, schedule=self.schedule)
         counts = inside(extent, clean.shape[1:4]) & ~levels.known
         places = jnp.sum(counts, axis=(1, 2, 3), keepdims=True)
-        weight = jnp.asarray(batch.weight)[:, None, None, None]
+        weight = jnp.asarray(batch.weight, float)[:, None, None, None]
         share = counts * _ratio(weight, places)
         return jnp.where(share > 0, error, 0), share
 

@@ -10,10 +10,12 @@ from typing import Any, get_args
 
 import flax.linen as nn
 import jax
+import numpy as np
 from flax.linen import spmd
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from sora_jax.arrays import Share
 from sora_jax.parallel.rules import MeshAxis, Rules
 
 
@@ -46,10 +48,11 @@ class Mesh:
         known = math.prod(size for size in sizes.values() if size > 0)
         free = [axis for axis, size in sizes.items() if size == -1]
         if len(free) > 1 or len(devices) % known or (not free and known != len(devices)):
+            limit = "" if self.devices is None else f" (mesh.devices={self.devices})"
             shape = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
             raise MeshError(
-                f"mesh {shape} does not fit {len(devices)} devices: the product must be their "
-                "number, and one axis at most may be -1 (all that are left)"
+                f"mesh {shape} does not fit {len(devices)} devices{limit}: the product must be "
+                "their number, and one axis at most may be -1 (all that are left)"
             )
         sizes |= {axis: len(devices) // known for axis in free}
         return jax.sharding.Mesh(
@@ -82,9 +85,39 @@ class Mesh:
         """The sharding of what the loader yields: along rows, by the rule of `batch`."""
         return NamedSharding(mesh, PartitionSpec(self.rules.batch))
 
+    def share(self, mesh: jax.sharding.Mesh) -> Share:
+        """Returns the rows of a batch that this process's devices need. Where a row lies across
+        several processes, each of them has it. Raises MeshError if it has no device of the mesh."""
+        ways = self._ways(mesh)
+        parts = self.batch_sharding(mesh).addressable_devices_indices_map((ways,)).values()
+        own = sorted({part[0].indices(ways)[0] for part in parts if part is not None})
+        if not own:
+            raise MeshError(
+                f"process {jax.process_index()} has none of the {mesh.size} devices of the mesh: "
+                "leave mesh.devices out, or start fewer processes"
+            )
+        return Share(tuple(own), ways)
+
+    def place(self, leaf: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
+        """Returns the global array of which `leaf` is this process's share of the rows."""
+        share = self.share(mesh)
+        shape = (leaf.shape[0] * share.of // len(share.parts), *leaf.shape[1:])
+        held = {rows.start: rows for rows in share.rows(shape[0])}
+        where = {start: place * len(rows) for place, (start, rows) in enumerate(held.items())}
+
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
+            start = index[0].indices(shape[0])[0]
+            return leaf[where[start] : where[start] + len(held[start])]
+
+        return jax.make_array_from_callback(shape, self.batch_sharding(mesh), part)
+
+    def _ways(self, mesh: jax.sharding.Mesh) -> int:
+        return math.prod(mesh.shape[axis] for axis in _names(self.rules.batch))
+
     def check_batch(self, batch: int, mesh: jax.sharding.Mesh, *, bucket: str) -> None:
         """Raises MeshError if the rows of a bucket cannot be dealt out evenly."""
-        ways = math.prod(mesh.shape[axis] for axis in _names(self.rules.batch))
+        ways = self._ways(mesh)
         if batch % ways:
             raise MeshError(
                 f"bucket {bucket} has {batch} rows, which {ways} devices along "

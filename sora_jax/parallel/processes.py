@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sora_jax.arrays import Share
 
 log = logging.getLogger("sora_jax")
 
@@ -45,3 +50,31 @@ def join(
         jax.local_device_count(),
         jax.device_count(),
     )
+
+
+def own_share() -> Share:
+    """Returns this process's part of what all of them share out."""
+    return Share((jax.process_index(),), jax.process_count())
+
+
+def first() -> bool:
+    """Whether this is the process that does what is to be done once."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come to this place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def agreed(own: bool) -> bool:
+    """Returns whether every process says so."""
+    return int(total(np.array(own, np.int32))) == jax.process_count()
+
+
+def total(tree: Any) -> Any:
+    """Returns the sum over all processes of each array of a tree, as every process has it."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda each: each.sum(0), multihost_utils.process_allgather(tree))

@@ -10,6 +10,7 @@ Captions are kept as texts, and no features of them: the text encoders are train
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -25,7 +26,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rich.progress import track
 
 from sora_jax import checkpoint, config
-from sora_jax.arrays import Batch, Latent
+from sora_jax.arrays import Batch, Latent, Share
+from sora_jax.parallel import processes
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.protocols import Data, Loaded, OpenedData
 
@@ -88,7 +90,7 @@ class OpenedPixels(OpenedData, Protocol):
     @property
     def epoch_steps(self) -> int: ...
 
-    def sink(self, path: str, *, encoder: str) -> Sink: ...
+    def sink(self, path: str, *, encoder: str, share: Share) -> Sink: ...
 
 
 @runtime_checkable
@@ -108,7 +110,8 @@ class Encode:
     the folder of a frozen one, whose latents keep the normalisation that they have."""
     data: Pixels
     mesh: Mesh = Mesh(devices=1)
-    """Devices that share the rows of a batch."""
+    """Devices that share the rows of a batch; of several processes each has such a mesh of its own
+    devices, and encodes its own part of the rows."""
     measure_steps: int | None = None
     """Steps of the data, in their shuffled order, over which latents are measured; None for all."""
     rows: int | None = None
@@ -136,18 +139,36 @@ def run(
     holds latents of other settings or another autoencoder; and what the data raises.
     """
     folder = checkpoint.located(folder)
-    _check_same(folder, {"encode": record, "autoencoder": _identity(encode.autoencoder)})
-    if list(folder.glob("manifest-*.json")):
-        return
-    data = encode.data.once().open()
+    if processes.first():
+        _check_same(folder, {"encode": record, "autoencoder": _identity(encode.autoencoder)})
+    processes.wait_for_all(f"{encode.name}: checked")
+    if not _finished(folder):
+        _encode(encode, folder, thawed)
+    processes.wait_for_all(f"{encode.name}: encoded")
+
+
+def _finished(folder: epath.Path) -> bool:
+    """Whether as many processes as there were have finished."""
+    found = collections.Counter(
+        int(path.stem.rpartition("-of-")[2]) for path in folder.glob("manifest-*-of-*.json")
+    )
+    return any(count == of for of, count in found.items())
+
+
+def _encode(
+    encode: Encode, folder: epath.Path, thawed: Callable[[Any, Any], tuple[Encoder, Any]]
+) -> None:
+    """This process's share."""
+    data, share = encode.data.once().open(), processes.own_share()
     assert isinstance(data, OpenedPixels)
-    devices = encode.mesh.build()
+    devices = encode.mesh.build(jax.local_devices())
     for name, batch in data.shapes.items():
-        rows = encode.rows or len(batch.weight)
-        if len(batch.weight) % rows:
+        held = len(batch.weight) // share.of
+        rows = encode.rows or held
+        if len(batch.weight) % (share.of * rows):
             raise ValueError(
-                f"{encode.name}: rows is {rows}, which does not divide the {len(batch.weight)} rows"
-                f" of bucket {name}; give a divisor of all batches"
+                f"{encode.name}: rows is {rows}, which does not divide the {held} rows that each of"
+                f" {share.of} processes has of bucket {name}; give a divisor of all of them"
             )
         encode.mesh.check_batch(rows, devices, bucket=name)
     # What an earlier run measured is kept: latents must not be normalised in two ways.
@@ -164,13 +185,16 @@ def run(
         place = encode.mesh.batch_sharding(devices)
         if not measured:
             params = objective.calibrated(params, _measured(encode, objective, params, data, place))
-        if frozen != own:
+        if frozen != own and processes.first():
             checkpoint.write_frozen(own, *objective.frozen(params))
+        processes.wait_for_all(f"{encode.name}: measured")
         weights = hashlib.sha256((own / checkpoint.WEIGHTS).read_bytes()).hexdigest()
-        sink = data.sink(str(folder), encoder=weights)
+        if (folder / f"manifest-{share.parts[0]:05d}-of-{share.of:05d}.json").exists():
+            return
+        sink = data.sink(str(folder), encoder=weights, share=share)
         encode_all, encode_spans = jax.jit(objective.encode), jax.jit(objective.encode_spans)
         steps = range(sink.start, data.epoch_steps)
-        for step, loaded in _passed(data, steps, doing=f"{encode.name}: encoding"):
+        for step, loaded in _passed(data, share, steps, doing=f"{encode.name}: encoding"):
             for name, reason in loaded.failed.items():
                 log.warning("cannot read %s (%s): it is left out", name, reason)
             parts = list(_parts(encode, loaded.batch, place))
@@ -242,14 +266,16 @@ def _measured(
     measure = jax.jit(objective.statistics)
     totals = None
     steps = min(encode.measure_steps or data.epoch_steps, data.epoch_steps)
-    for _, loaded in _passed(data, range(steps), doing="measuring latents"):
+    for _, loaded in _passed(data, processes.own_share(), range(steps), doing="measuring latents"):
         for part in _parts(encode, loaded.batch, place):
             found = measure(params, part)
             totals = found if totals is None else totals + found
-    return totals
+    return processes.total(totals)
 
 
-def _passed(data: OpenedPixels, steps: range, *, doing: str) -> Iterator[tuple[int, Loaded]]:
-    with contextlib.closing(data.loader(start=steps.start)) as loader:
+def _passed(
+    data: OpenedPixels, share: Share, steps: range, *, doing: str
+) -> Iterator[tuple[int, Loaded]]:
+    with contextlib.closing(data.loader(start=steps.start, share=share)) as loader:
         for step in track(steps, description=doing, transient=True):
             yield step, next(loader)

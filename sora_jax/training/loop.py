@@ -21,11 +21,13 @@ from sora_jax.arrays import Batch
 from sora_jax.checkpoint import (
     CheckpointError,
     Checkpoints,
+    DamagedError,
     copy_frozen,
     located,
     newest,
     read_params,
 )
+from sora_jax.parallel import processes
 from sora_jax.parallel.topology import slice_of
 from sora_jax.training.metrics import Interval, Meter, Writer
 from sora_jax.training.preemption import Notice, Preempted
@@ -33,6 +35,7 @@ from sora_jax.training.programs import Prepared, compile_ahead
 from sora_jax.training.protocols import Loader, OpenedData
 from sora_jax.training.state import State
 from sora_jax.training.train import MAY_CHANGE, Train
+from sora_jax.training.watchdog import Watchdog
 
 log = logging.getLogger("sora_jax")
 
@@ -68,8 +71,10 @@ def run(
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
     checkpoints = Checkpoints(folder, keep=train.keep)
     fresh = checkpoints.latest() is None
-    for name, source in data.artifacts.items():
-        copy_frozen(source, folder / name, replace=fresh)
+    if processes.first():
+        for name, source in data.artifacts.items():
+            copy_frozen(source, folder / name, replace=fresh)
+    processes.wait_for_all(f"{train.name}: what it depends on is copied")
     with train.mesh.use(devices):
         return _Run(train, folder, record, data, devices, checkpoints, profile).go()
 
@@ -90,9 +95,10 @@ class _Run:
         self.train, self.folder, self.record, self.data = train, folder, record, data
         self.checkpoints, self.profile = checkpoints, profile
         self.prepared = Prepared.of(train, data.shapes, devices)
-        self.placement = train.mesh.batch_sharding(devices)
+        self.devices = devices
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         self.meter, self.interval = Meter(), Interval()
+        self.watchdog = Watchdog(train.name)
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
         self.done: Future[float] = Future()
@@ -101,15 +107,11 @@ class _Run:
 
     def go(self) -> State:
         self.state = self.restored()
-        start = int(self.state.step)
+        start = self.taken = int(self.state.step)
         self.writer = Writer(self.folder, start=start)
         if start < self.train.steps:
             self.programs = compile_ahead(self.prepared, name=self.train.name)
-            loader = self.data.loader(
-                start=start,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-            )
+            loader = self.data.loader(start=start, share=self.train.mesh.share(self.devices))
             try:
                 with contextlib.closing(loader):
                     self.steps(start, loader)
@@ -119,23 +121,44 @@ class _Run:
                 self.watcher.shutdown(wait=False)
         self.checkpoints.close()
         self.writer.close()
+        if self.checkpoints.latest() != int(self.state.step):
+            raise CheckpointError(
+                f"{self.train.name} is trained, and its last step is not saved, as said above; "
+                "make room and start it again: it goes on from the newest checkpoint"
+            )
         return self.state
 
     def restored(self) -> State:
-        """The newest checkpoint's state, or one to begin with."""
-        latest = self.checkpoints.latest()
-        if latest is None:
-            return (
-                self.prepared.born() if self.train.start is None else self.started(self.train.start)
-            )
-        self.check_same(latest)
+        """The state of the newest checkpoint that can be read, or one to begin with."""
+        steps = self.checkpoints.steps()
+        for step in steps:
+            state, trouble = None, None
+            try:
+                state = self.read(step)
+            except DamagedError as error:
+                trouble = error
+            # Where one of several processes cannot read its part, none goes on from it.
+            if processes.agreed(state is not None) and state is not None:
+                log.info("%s: going on from step %d", self.train.name, step)
+                return state
+            trouble = trouble or DamagedError(f"step {step} cannot be read by another process")
+            if step == steps[-1]:
+                raise trouble
+            log.error("%s: it is set aside, for the one before", trouble)
+            self.checkpoints.set_aside(step)
+        if self.train.start is not None:
+            return self.started(self.train.start)
+        return self.prepared.born()
+
+    def read(self, step: int) -> State:
+        """The state of checkpoint `step`."""
+        self.check_same(step)
         trees = {
             "params": self.prepared.state.params,
             "ema": self.prepared.state.ema,
             "moments": self.prepared.state.counters(),
         }
-        arrays = self.checkpoints.restore(latest, trees=trees)
-        log.info("%s: going on from step %d", self.train.name, latest)
+        arrays = self.checkpoints.restore(step, trees=trees)
         return State(params=arrays["params"], ema=arrays["ema"], **arrays["moments"])
 
     def started(self, source: str) -> State:
@@ -171,7 +194,7 @@ class _Run:
 
     def steps(self, start: int, loader: Loader) -> None:
         """Steps `start` to the last, saving what there is if it is interrupted."""
-        with _progress() as bar, Notice() as notice:
+        with _progress() as bar, Notice() as notice, self.watchdog:
             task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
             try:
                 for step in range(start, self.train.steps):
@@ -243,17 +266,18 @@ class _Run:
         self.done = self.watcher.submit(finished)
 
     def placed(self, batch: Batch) -> Batch:
-        """This host's rows as its part of a global array."""
-        return jax.tree.map(
-            lambda leaf: jax.make_array_from_process_local_data(self.placement, leaf), batch
-        )
+        """This process's rows as its part of global arrays."""
+        return jax.tree.map(lambda leaf: self.train.mesh.place(leaf, self.devices), batch)
 
     def take(self, pending: tuple[str, Any] | None) -> None:
         """Reads a finished step's metrics; stops a run whose gradients stay not finite."""
         if pending is None:
             return
         bucket, metrics = pending
+        self.watchdog.waits(self.taken + 1)
         values = jax.device_get(metrics)
+        self.watchdog.done()
+        self.taken += 1
         self.meter.add(values, bucket=bucket)
         if values["skipped_in_a_row"] >= self.train.skips_allowed:
             raise TrainingStopped(
@@ -274,7 +298,7 @@ class _Run:
         metrics = self.meter.drain() | self.interval.drain()
         metrics["compiled"] = float(len(self.programs))
         metrics["learning_rate"] = float(jnp.asarray(self.rate(step // self.train.accumulate)))
-        if jax.process_index() == 0:
+        if processes.first():
             self.writer.write(step, metrics)
         log.info(
             "%s %d/%d  loss %.4f  %.1f clips/s  waiting %.1f %%  %.1f min left",
@@ -298,8 +322,9 @@ class _Run:
                     folder=self.folder,
                     step=step,
                 )
-                if metrics and jax.process_index() == 0:
+                if metrics and processes.first():
                     self.writer.write(step, metrics)
+                processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
 
     def save(self, step: int) -> None:
         """Starts to write a checkpoint."""

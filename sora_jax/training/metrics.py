@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 from tensorboardX import SummaryWriter
 
 from sora_jax.training.protocols import Loaded
+
+log = logging.getLogger("sora_jax")
 
 LINES = "metrics.jsonl"
 LAST_VALUES = ("skipped", "skipped_in_a_row")
@@ -91,11 +95,20 @@ def useful_share(loaded: Loaded) -> float:
     return float(volume.mean() / (frames * height * width))
 
 
+class _Nowhere:
+    """TensorBoard's writer where there is none."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Writer:
     """Appends records to `metrics.jsonl` and TensorBoard below the run's folder.
 
     Lines of steps after `start` are dropped first: they tell of weights that did not survive.
-    On gs:// the lines are kept and TensorBoard, which needs a local folder, is left out.
+    On gs:// the lines are kept and TensorBoard, which needs a local folder, is left out. What
+    cannot be written is told of, and does not end the run.
     """
 
     def __init__(self, folder: epath.Path, *, start: int):
@@ -103,28 +116,41 @@ class Writer:
         self._lines = [line for line in read_lines(folder) if line["step"] <= start]
         self._remote = "://" in str(folder)
         self._flush()
-        self._board = None if self._remote else SummaryWriter(str(folder / "tensorboard"))
+        board = _Nowhere() if self._remote else SummaryWriter(str(folder / "tensorboard"))
+        self._board: Any = board
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds one record."""
-        line = {"step": step, **{name: round(value, 7) for name, value in metrics.items()}}
+        line = {"step": step, **{name: float(f"{value:.12g}") for name, value in metrics.items()}}
         self._lines.append(line)
-        if self._remote:  # object stores cannot append
-            self._flush()
-        else:
-            with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        if self._board is not None:
+        try:
+            if self._remote:  # object stores cannot append
+                self._flush()
+            else:
+                with self._path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            log.error("the metrics of step %d cannot be written to %s: %s", step, self._path, error)
+        with self._while_it_can() as board:
             for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
+                board.add_scalar(name, value, step)
 
     def _flush(self) -> None:
         self._path.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
 
     def close(self) -> None:
         """Writes out what TensorBoard still holds."""
-        if self._board is not None:
-            self._board.close()
+        with self._while_it_can() as board:
+            board.close()
+
+    @contextlib.contextmanager
+    def _while_it_can(self) -> Iterator[Any]:
+        """TensorBoard's writer; once something could not be written, one that does nothing."""
+        try:
+            yield self._board
+        except OSError as error:
+            log.error("nothing more is written for TensorBoard: %s", error)
+            self._board = _Nowhere()
 
 
 def read_lines(folder: epath.PathLike) -> list[dict[str, int | float]]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from etils import epath
 from jaxtyping import Array, Float, Int
 
-from sora_jax.arrays import Batch, Key
+from sora_jax.arrays import ALL_ROWS, Batch, Key, Share
 
 Metrics = dict[str, Any]
 """Scalars by name. A pair `name/sum`, `name/count` is averaged over steps as sum over count."""
@@ -84,8 +84,8 @@ class OpenedData(Protocol):
         """Raises ValueError, naming the fields, if it cannot be trained on this data."""
         ...
 
-    def loader(self, *, start: int = 0, process_index: int = 0, process_count: int = 1) -> Loader:
-        """The batches from step `start` on, without end."""
+    def loader(self, *, start: int = 0, share: Share = ALL_ROWS) -> Loader:
+        """A share of the rows of each batch from step `start` on, without end."""
         ...
 
 

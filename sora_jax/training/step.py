@@ -64,7 +64,7 @@ def training_step(
 
 
 def _average(state: State, params: Any, *, decay: float, updated: Any, accumulate: int) -> Any:
-    updates = (state.step // accumulate).astype(jnp.float32)
+    updates = (state.step // accumulate).astype(float)
     weight = 1 - warmed(decay, updates)
     return jax.tree.map(
         lambda old, new: jnp.where(updated, old + weight * (new - old), old), state.ema, params

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from sora_jax.arrays import Batch
+from sora_jax.arrays import Batch, Share
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.captions import Bytes
 from sora_jax.data.datasets import Broken
@@ -30,7 +30,7 @@ CLIPS = Clips(source=MIXED, buckets=BOXES, tokenizer=Bytes(length=32), workers=0
 
 
 def load(clips: Clips, steps: range, host: int = 0, hosts: int = 1) -> list[Loaded]:
-    with clips.open().loader(start=steps.start, process_index=host, process_count=hosts) as loader:
+    with clips.open().loader(start=steps.start, share=Share((host,), hosts)) as loader:
         return list(itertools.islice(loader, len(steps)))
 
 

@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from sora_jax.arrays import Share
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
 from sora_jax.data.windows import digest, windows_of
@@ -74,17 +75,17 @@ def test_any_step_can_be_asked_for_in_any_order():
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 def test_the_hosts_share_out_the_same_plan(hosts: int):
     plan = planned()
-    plan.check_hosts(hosts)
+    plan.check_parts(hosts)
     for n in range(plan.epoch_steps):
         batch = plan.step(n)
-        parts = [batch.rows_of(host, hosts) for host in range(hosts)]
+        parts = [batch.rows_of(Share((host,), hosts)) for host in range(hosts)]
         assert {len(part) for part in parts} == {4 // hosts}
         assert tuple(itertools.chain.from_iterable(parts)) == batch.rows
 
 
 def test_a_batch_that_hosts_cannot_share_is_refused_with_one_that_they_can():
     with pytest.raises(PlanError, match="multiple of 3, such as 6"):
-        planned().check_hosts(3)
+        planned().check_parts(3)
 
 
 def test_a_short_bucket_is_filled_with_empty_rows_and_not_left_out():

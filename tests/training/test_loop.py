@@ -279,13 +279,68 @@ def test_another_experiment_in_the_folder_is_refused_by_field(tmp_path: Path):
         run(toy(data=Points(seed=1)), tmp_path, record={"seed": 0, "steps": 6})
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path):
-    run(toy(), tmp_path, record={})
-    for file in (tmp_path / "checkpoints" / "6" / "params").rglob("*"):
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(
+    tmp_path: Path, caplog: Any
+):
+    whole = run(toy(optimizer=FLAT, steps=8), tmp_path / "whole", record={})
+    folder = tmp_path / "run" / "checkpoints"
+    run(toy(optimizer=FLAT), tmp_path / "run", record={})
+    damage(folder / "6" / "params")
+    again = run(toy(optimizer=FLAT, steps=8), tmp_path / "run", record={})
+    assert "checkpoints/6 cannot be read" in caplog.text and same(again, whole)
+    assert {path.name for path in folder.iterdir()} == {"6", "8", "damaged-6"}
+    for step in ("6", "8"):
+        damage(folder / step / "data")
+    with pytest.raises(CheckpointError, match="checkpoints/6 cannot be read"):
+        run(toy(optimizer=FLAT, steps=9), tmp_path / "run", record={})
+    assert (folder / "6").exists()
+
+
+def damage(folder: Path) -> None:
+    """Cuts all files short."""
+    for file in folder.rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:10])
-    with pytest.raises(CheckpointError, match="checkpoints/6 cannot be read"):
-        run(toy(steps=8), tmp_path, record={})
+
+
+FULL = """
+import resource, signal, sys
+from tests.training.test_loop import toy
+from tests.training.toy import Points
+from sora_jax.training.loop import run
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+class Full(Points):
+    def batches(self, start):
+        for n, loaded in enumerate(super().batches(start), start):
+            # No file of a checkpoint can be written from the fifth step to the last but one.
+            limit = 1 if 5 <= n < int(sys.argv[2]) else resource.RLIM_INFINITY
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            yield loaded
+
+run(toy(steps=12, data=Full(), save_every=2), sys.argv[1], record={})
+"""
+
+
+@pytest.mark.parametrize("room_again", [9, 20])
+def test_a_checkpoint_that_cannot_be_written_is_told_of_and_the_one_before_stays(
+    tmp_path: Path, room_again: int
+):
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path), str(room_again)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+    )
+    assert "cannot be written" in ended.stderr
+    if room_again < 12:
+        assert ended.returncode == 0, ended.stderr
+        assert Checkpoints(tmp_path).steps() == [12, 10]
+    else:
+        assert "its last step is not saved" in ended.stderr
+        left = Checkpoints(tmp_path).steps()
+        assert left and max(left) <= 4
 
 
 def test_accumulation_averages_gradients_of_several_batches(tmp_path: Path):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.arrays import Batch, Text
+from sora_jax.arrays import ALL_ROWS, Batch, Share, Text
 
 
 class Loaded(NamedTuple):
@@ -105,8 +105,8 @@ class Points:
     def check(self, objective: Any) -> None:
         """Any objective will do."""
 
-    def loader(self, *, start: int = 0, process_index: int = 0, process_count: int = 1) -> Ended:
-        del process_index, process_count
+    def loader(self, *, start: int = 0, share: Share = ALL_ROWS) -> Ended:
+        del share
         return Ended(self.batches(start))
 
     def batches(self, step: int) -> Iterator[Loaded]:
