@@ -19,11 +19,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import safetensors.numpy
@@ -180,16 +181,20 @@ def read_experiment(step_folder: epath.Path) -> Any:
         raise CheckpointError(f"{step_folder / 'experiment'}: {error}") from error
 
 
-def abstract(objective: Any, batch: Batch) -> Any:
+def abstract(objective: Any, batch: Batch, *, shardings: Callable[[Any], Any] | None = None) -> Any:
     """Returns the shapes of an objective's parameters, on this process's first device.
 
     `batch` gives the shapes that the parameters depend on: channels, and the length of texts.
+    `shardings` says of an abstract tree, with Linen's axis names, where its arrays lie instead.
     """
     boxed = jax.eval_shape(objective.init, jax.random.key(0), batch)
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = nn.unbox(boxed)
+    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    places = jax.tree.map(lambda _: one, shapes) if shardings is None else shardings(boxed)
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        nn.unbox(boxed),
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        places,
     )
 
 
@@ -283,4 +288,6 @@ def copy_frozen(source: epath.PathLike, target: epath.PathLike, *, replace: bool
 def nonfinite(params: Any) -> list[str]:
     """Names of the parameters that hold a NaN or an infinity."""
     flat = traverse_util.flatten_dict(params, sep="/")
-    return [name for name, array in flat.items() if not bool(np.isfinite(np.asarray(array)).all())]
+    return [
+        name for name, array in flat.items() if not bool(jnp.isfinite(jnp.asarray(array)).all())
+    ]

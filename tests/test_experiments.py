@@ -83,9 +83,10 @@ def test_full_size_shapes_fit(path: Path) -> None:
             continue
         if hasattr(stage.data, "buckets"):
             boxes = boxes_of(stage)
-        for batch in batches(stage, boxes):
-            objective: Any = stage.objective
-            params = jax.eval_shape(objective.init, jax.random.key(0), batch)
+        shown = batches(stage, boxes)
+        objective: Any = stage.objective
+        params = jax.eval_shape(objective.init, jax.random.key(0), shown[0])
+        for batch in shown:
             loss, metrics = jax.eval_shape(objective.loss, params, jax.random.key(0), batch, 0)
             assert loss.shape == ()
             assert all(value.shape == () for value in metrics.values())

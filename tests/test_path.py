@@ -20,6 +20,7 @@ from sora_jax.data.latents import LatentClips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.video import read_clip, read_metadata, write_video
 from sora_jax.generation import loading
+from sora_jax.parallel.mesh import Mesh
 from sora_jax.stages import run_stages
 from sora_jax.training.metrics import read_lines
 from tests.tiny import stages, write_media
@@ -85,6 +86,22 @@ def test_any_size_is_made_and_cut_back(home: Path):
     pipeline = sora_jax.load(home / "run/transformer")
     clip = pipeline.generate("red", frames=2, height=13, width=27, steps=1, guidance=1.0)
     assert clip.frames.shape == (2, 13, 27, 3)
+
+
+@pytest.mark.slow
+def test_a_mesh_makes_the_clip_that_one_device_makes(home: Path):
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 devices (tests/conftest.py asks for virtual ones)")
+    mesh = Mesh(data=1, fsdp=2, sequence=2, tensor=2)
+    alone, shared = sora_jax.load(home / "run"), sora_jax.load(home / "run", mesh=mesh)
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(shared.params)} == {8}
+    # Of five by three tokens, which two devices cannot share evenly.
+    settings = {"frames": 5, "height": 16, "width": 48, "steps": 2}
+    one, other = (each.generate("red", **settings).frames for each in (alone, shared))
+    assert np.abs(one.astype(int) - other).max() <= 1
+    made = (each.extend(one, "red", frames=2, steps=2).frames for each in (alone, shared))
+    one, other = made
+    assert np.abs(one.astype(int) - other).max() <= 1
 
 
 def test_a_long_clip_is_decoded_in_a_stream(home: Path):

@@ -10,11 +10,14 @@ from typing import Annotated
 import tyro
 from etils import epath
 
+from sora_jax.cli.mesh import MeshFlags
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompileFlags:
+class CompileFlags(MeshFlags):
     """Compiles an experiment's training steps for a TPU slice, with no TPU: what fits, what bounds.
 
+    The mesh is that which the file lists for the slice, but for the axes that are given here.
     Needs pip install "jax[tpu]". Ends with code 1 if the step of a bucket does not fit. Further
     flags change the experiment's own fields, as those of `sora-jax train` do.
     """
@@ -25,14 +28,6 @@ class CompileFlags:
     """The slice: the chip and its sides, such as v5e:4x4, v6e:16x16 or v5p:4x4x4."""
     slices: int = 1
     """How many of them, joined by the data centre's network."""
-    data: int | None = None
-    """Devices along this axis of the mesh; by default as the file says for this slice."""
-    fsdp: int | None = None
-    """The same."""
-    sequence: int | None = None
-    """The same."""
-    tensor: int | None = None
-    """The same."""
     search: bool = False
     """Look for the mesh and the rematerialisation that take the least time, and compile those
     beside all devices along fsdp."""
@@ -41,9 +36,7 @@ class CompileFlags:
 
     @property
     def mesh(self) -> dict[str, int]:
-        axes = {axis: getattr(self, axis) for axis in ("data", "fsdp", "sequence", "tensor")}
-        axes["slices"] = self.slices if self.slices > 1 else None
-        return {axis: size for axis, size in axes.items() if size is not None}
+        return self.axes | ({"slices": self.slices} if self.slices > 1 else {})
 
 
 def compile(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from etils import epath
 
+from sora_jax.cli.mesh import MeshFlags
+
 if TYPE_CHECKING:
     from sora_jax import Pipeline
     from sora_jax.generation.clip import Clip
@@ -22,8 +24,8 @@ Video = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
-    """What all of these commands take."""
+class Flags(MeshFlags):
+    """What all of these commands take. On several devices name the axes of a mesh."""
 
     checkpoint: str | None = None
     """The folder of a run or of a frozen generator, local or gs://; by default the model that comes
@@ -295,12 +297,14 @@ def _loaded(flags: Flags, paths: list[str], *, frames: int) -> Pipeline:
     """The pipeline, after a look at where the results are to be written."""
     import sora_jax
     from sora_jax.data.video import check_output
+    from sora_jax.parallel.mesh import Mesh
 
     for path in paths:
         check_output(path, frames=frames)
     if flags.sheet:
         check_output(flags.sheet, frames=1)
-    pipeline = sora_jax.load(flags.checkpoint)
+    mesh = dataclasses.replace(Mesh(), **flags.axes) if flags.axes else None
+    pipeline = sora_jax.load(flags.checkpoint, mesh=mesh)
     check_output(paths[0], frames=frames, fps=pipeline.fps)
     if flags.checkpoint is None:
         log.info("%s makes it; it can be asked for: %s", pipeline.source, pipeline.domain.about)

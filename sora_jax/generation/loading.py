@@ -24,10 +24,12 @@ from etils import epath
 
 from sora_jax import checkpoint
 from sora_jax.arrays import Batch
+from sora_jax.generation.devices import Devices
 from sora_jax.generation.domain import Domain, vocabulary
 from sora_jax.generation.model import Tokenizer
 from sora_jax.generation.pipeline import Pipeline
 from sora_jax.models.autoencoder import Autoencoder
+from sora_jax.parallel.mesh import Mesh
 
 AUTOENCODER = "autoencoder"
 """The folder of the frozen autoencoder below that of a generator."""
@@ -74,41 +76,49 @@ def find(folder: epath.PathLike) -> epath.Path:
     return runs[0]
 
 
-def load(folder: epath.PathLike | None = None, *, averaged: bool = True) -> Pipeline:
+def load(
+    folder: epath.PathLike | None = None, *, averaged: bool = True, mesh: Mesh | None = None
+) -> Pipeline:
     """Returns the pipeline of a generator: the one that comes with the package, or a folder's.
 
     folder    a run of `sora-jax train`, its stage folder or one checkpoint of it; or a frozen
               generator.
     averaged  take the averaged parameters of a run, not those last trained.
+    mesh      devices to share the work among (see `devices`); None takes one.
 
     Raises CheckpointError, naming the path, for what is missing, damaged, not a generator, or holds
-    a NaN.
+    a NaN; and MeshError for a mesh that does not fit the devices.
     """
+    devices = Devices(mesh)
     if folder is None:
         if not (SHIPPED / checkpoint.MODEL).exists():
             raise checkpoint.CheckpointError(
                 f"this version of sora_jax comes without a generator ({SHIPPED} holds none); name "
                 "the folder of a run, on the command line with --checkpoint"
             )
-        return _frozen(checkpoint.located(SHIPPED), source="the worlds model of sora_jax")
+        return _frozen(checkpoint.located(SHIPPED), devices, source="the worlds model of sora_jax")
     path = checkpoint.located(folder)
     if (path / checkpoint.MODEL).exists():
-        return _frozen(path, source=str(path))
+        return _frozen(path, devices, source=str(path))
     step, record = _record(path)
     home = step.parent.parent if step.parent.name == checkpoint.CHECKPOINTS else step
     vae, vae_params = checkpoint.read_frozen(home / AUTOENCODER)
     position = checkpoint.read_record(step, "data")
-    abstract = checkpoint.abstract(record.objective, _one(vae, record.data.tokenizer))
+    one = _one(vae, record.data.tokenizer)
+    abstract = checkpoint.abstract(
+        record.objective, one, shardings=devices.shardings if devices else None
+    )
     return _checked(
         Pipeline(
             denoiser=record.objective,
             params=checkpoint.read_params(step, abstract, item="ema" if averaged else "params"),
             vae=vae,
-            vae_params=vae_params,
+            vae_params=devices.everywhere(vae_params),
             tokenizer=record.data.tokenizer,
             fps=float(position["fps"]),
             source=str(step),
             domain=Domain(frames=longest(position.get("buckets", ()))),
+            devices=devices,
         )
     )
 
@@ -140,23 +150,29 @@ def freeze(folder: epath.PathLike, out: epath.PathLike, *, about: str) -> None:
     checkpoint.write_frozen(out, generator, _halved(pipeline.params))
 
 
-def _frozen(path: epath.Path, *, source: str) -> Pipeline:
+def _frozen(path: epath.Path, devices: Devices, *, source: str) -> Pipeline:
     generator, params = checkpoint.read_frozen(path)
     if not isinstance(generator, Generator):
         raise checkpoint.CheckpointError(
             f"{path} holds a frozen {type(generator).__name__}, which generates nothing"
         )
     vae, vae_params = checkpoint.read_frozen(path / AUTOENCODER)
+    params = _whole(params)
+    if devices:
+        one = _one(vae, generator.tokenizer)
+        shapes = checkpoint.abstract(generator.denoiser, one, shardings=devices.shardings)
+        params = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), params, shapes)
     return _checked(
         Pipeline(
             denoiser=generator.denoiser,
-            params=_whole(params),
+            params=params,
             vae=vae,
-            vae_params=_whole(vae_params),
+            vae_params=devices.everywhere(_whole(vae_params)),
             tokenizer=generator.tokenizer,
             fps=generator.fps,
             source=source,
             domain=generator.domain,
+            devices=devices,
         )
     )
 

@@ -23,6 +23,7 @@ from sora_jax.diffusion.samplers import Euler, Sampler, fold, normal_rows
 from sora_jax.diffusion.times import grid
 from sora_jax.generation.canvas import Canvas, estimator, ring
 from sora_jax.generation.clip import Clip
+from sora_jax.generation.devices import ANY, Devices
 from sora_jax.generation.domain import Domain
 from sora_jax.generation.memory import Need, needed
 from sora_jax.generation.pixels import Codec
@@ -109,6 +110,7 @@ class GenerativeModel:
     fps          frames per second of the clips that it was trained on.
     source       where it came from, kept in what it makes.
     domain       what it can be asked for. A prompt that goes beyond is told of, and gets its clip.
+    devices      those that share the work; the parameters lie there.
     """
 
     denoiser: Any
@@ -119,6 +121,7 @@ class GenerativeModel:
     fps: float
     source: str
     domain: Domain = Domain()
+    devices: Devices = ANY
 
     @property
     def window(self) -> int | None:
@@ -128,7 +131,7 @@ class GenerativeModel:
 
     def codec(self, tile: int | None = None) -> Codec:
         """Returns what turns clips into latents and back, in tiles if they are large."""
-        return Codec(vae=self.vae, params=self.vae_params, tile=tile)
+        return Codec(vae=self.vae, params=self.vae_params, tile=tile, devices=self.devices)
 
     def prepare(
         self, prompts: Sequence[str], size: Size, how: Sampling, *, batch: int = 1, given: bool
@@ -180,36 +183,35 @@ class GenerativeModel:
         step_keys = jax.vmap(jax.random.split)(keys)[:, 1]
         noise = start_noise(keys, canvas.reference.shape) if noise is None else noise
         x = self.denoiser.schedule.mix(canvas.reference, noise, canvas.start)
-        spoken = _speak(
-            self.denoiser,
-            how.guidance,
-            self.params,
-            self.tokenizer.tokens(prompts),
-            # The empty prompt is the null that training dropped captions to.
-            self.tokenizer.tokens([how.negative] * len(prompts)) if how.negative else None,
+        before = start_noise(fold(keys, 1), x[:, :1].shape) if closed else None
+        words = self.tokenizer.tokens(prompts)
+        # The empty prompt is the null that training dropped captions to.
+        against = self.tokenizer.tokens([how.negative] * len(prompts)) if how.negative else None
+        times = self._times(canvas, how)
+        given = (canvas, before, (noise, jnp.asarray(how.held, float)))
+        carry, given, words, against = self.devices.everywhere(
+            (how.sampler.init(x), given, words, against)
         )
-        before = None
-        if closed:
-            before = start_noise(fold(keys, 1), x[:, :1].shape)
-        carry = how.sampler.init(x)
-        for index, (t, t_next) in enumerate(itertools.pairwise(self._times(canvas, how))):
-            carry = _step(
-                self.denoiser,
-                how.sampler,
-                how.guidance,
-                self.params,
-                spoken,
-                canvas,
-                before,
-                (noise, jnp.asarray(how.held, float)),
-                carry,
-                (t, t_next, index),
-                fold(step_keys, index),
-            )
+        with self.devices.use():
+            spoken = _speak(self.denoiser, how.guidance, self.params, words, against)
+        for index, when in enumerate(itertools.pairwise(times)):
+            key = self.devices.everywhere(fold(step_keys, index))
+            with self.devices.use():
+                carry = _step(
+                    self.denoiser,
+                    how.sampler,
+                    how.guidance,
+                    self.params,
+                    spoken,
+                    *given,
+                    carry,
+                    (*when, index),
+                    key,
+                )
             jax.block_until_ready(carry)
             if tick:
                 tick()
-        return carry.x
+        return self.devices.everywhere(carry.x)
 
     def _times(self, canvas: Canvas, how: Sampling) -> np.ndarray:
         """The times of sampling, from the highest start level on."""

@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from sora_jax.arrays import HostOrDevice, Size
+from sora_jax.generation.devices import ANY, Devices
 from sora_jax.models.autoencoder import Autoencoder
 
 AT_ONCE = 8
@@ -50,13 +51,15 @@ Coded = Float[np.ndarray, "1 latent_frames latent_height latent_width channels"]
 class Codec:
     """An autoencoder at work on single clips.
 
-    tile  the longest side, in latents, that is coded as a whole; larger pictures are coded in tiles
-          that overlap and fade into one another. None for no limit.
+    tile     the longest side, in latents, that is coded as a whole; larger pictures are coded in
+             tiles that overlap and fade into one another. None for no limit.
+    devices  those that share the work.
     """
 
     vae: Autoencoder
     params: Any
     tile: int | None = None
+    devices: Devices = ANY
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < LEAST_TILE:
@@ -131,20 +134,26 @@ class Codec:
         sides = [side // unit for side in x.shape[2:4]]
         rows, columns = (_spans(side, self.tile) for side in sides)
         if len(rows) == len(columns) == 1:
-            out, past[0, 0] = code(self.vae, self.params, x, past.get((0, 0)))
-            return np.asarray(out)
+            return self._coded(code, x, past, (0, 0))
         total, weights = np.zeros(0), np.zeros([grown * side for side in sides], np.float32)
         for row, column in itertools.product(rows, columns):
             part = x[:, :, _slice(row, unit), _slice(column, unit)]
-            out, past[row, column] = code(self.vae, self.params, part, past.get((row, column)))
+            out = self._coded(code, part, past, (row, column))
             weight = np.outer(_weight(row, sides[0], grown), _weight(column, sides[1], grown))
             if not total.size:
                 total = np.zeros((*out.shape[:2], *weights.shape, out.shape[-1]), np.float32)
             rectangle = _slice(row, grown), _slice(column, grown)
-            total[:, :, *rectangle] += np.asarray(out, np.float32) * weight[..., None]
+            total[:, :, *rectangle] += out.astype(np.float32) * weight[..., None]
             weights[rectangle] += weight
         total /= weights[..., None]
         return total
+
+    def _coded(self, code: Any, x: Any, past: dict[Any, Any], which: Any) -> np.ndarray:
+        """`code` of a tile of x, whose past is kept as `which`."""
+        x = self.devices.everywhere(x)
+        with self.devices.use_for_pictures():
+            out, past[which] = code(self.vae, self.params, x, past.get(which))
+        return np.asarray(self.devices.everywhere(out))
 
 
 def _slice(span: tuple[int, int], unit: int) -> slice:

@@ -17,11 +17,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.spmd import (
-    logical_to_mesh_axes,
-    with_logical_constraint,
-    with_logical_partitioning,
-)
+from flax.linen.spmd import with_logical_partitioning
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
@@ -33,6 +29,7 @@ from sora_jax.models.conv import Dtype
 from sora_jax.models.embeddings import linear, rotate
 from sora_jax.models.flash import STORED, flash, platform
 from sora_jax.models.kernels import cudnn, splash
+from sora_jax.models.layout import axis_names, constrained, spec
 
 _EPSILON = 1e-6
 
@@ -111,9 +108,9 @@ def attention(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1 or mesh.manual_axes:
         return how.of_device(query, key)(query, key, value, valid)
-    of_query = _spec(query.shape, ("batch", "tokens", "activation_heads", None))
-    axis = _spec(key.shape, ("batch", keys, "activation_heads", None))[1]
-    if axis != of_query[1] or math.prod(mesh.shape[name] for name in _names(axis)) == 1:
+    of_query = spec(query.shape, ("batch", "tokens", "activation_heads", None))
+    axis = spec(key.shape, ("batch", keys, "activation_heads", None))[1]
+    if axis != of_query[1] or math.prod(mesh.shape[name] for name in axis_names(axis)) == 1:
         axis = None
     of_key = PartitionSpec(of_query[0], axis, of_query[2], None)
     of_valid = None if valid is None else PartitionSpec(of_query[0], axis)
@@ -129,29 +126,6 @@ def attention(
         out_specs=of_query,
         check_vma=False,
     )(query, key, value, valid)
-
-
-def constrained(x: Any, names: tuple[str | None, ...]) -> Any:
-    """Returns `x` laid out over the mesh as the ambient rules say; a dimension that does not divide
-    stays whole."""
-    axes = _spec(x.shape, names)
-    kept = (name if axis else None for name, axis in zip(names, axes, strict=True))
-    return with_logical_constraint(x, tuple(kept))
-
-
-def _names(axis: exchange.Axis | None) -> tuple[str, ...]:
-    return () if axis is None else (axis,) if isinstance(axis, str) else axis
-
-
-def _spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpec:
-    """Returns the mesh axes of the ambient logical rules, without those that do not divide."""
-    sizes = jax.sharding.get_abstract_mesh().shape
-    mesh_axes: Any = logical_to_mesh_axes(names)
-    axes = []
-    for length, axis in zip(shape, mesh_axes, strict=True):
-        parts = [sizes.get(a, 1) for a in _names(axis)]
-        axes.append(axis if length % math.prod(parts) == 0 else None)
-    return PartitionSpec(*axes)
 
 
 def _normalised(x: Any, scale: Any, turn: Any) -> Any:

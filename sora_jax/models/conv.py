@@ -27,11 +27,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.spmd import with_logical_constraint, with_logical_partitioning
+from flax.linen.spmd import with_logical_partitioning
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from sora_jax.arrays import Extent, Key
+from sora_jax.models.layout import constrained
 
 Form = Literal["native", "stacked"]
 """How a convolution is handed to the compiler; the values agree to rounding.
@@ -212,7 +213,7 @@ class Pointwise(_Layer):
     @nn.compact
     def __call__(self, x: Features) -> Float[Array, "batch frames height width features"]:
         kernel, bias = self.weights(x.shape[-1], self.features)
-        return with_logical_constraint(x.astype(self.dtype) @ kernel + bias, FEATURES)
+        return constrained(x.astype(self.dtype) @ kernel + bias, FEATURES)
 
 
 class CausalConv(_Layer):
@@ -225,7 +226,7 @@ class CausalConv(_Layer):
         kernel, bias = self.weights(3, 3, 3, x.shape[-1], self.features)
         frames = _recent(past, blanked(x.astype(self.dtype), extent))
         y = _causal(frames, kernel, self.form or backend_form()) + bias
-        return with_logical_constraint(y, FEATURES), frames[:, -2:], extent
+        return constrained(y, FEATURES), frames[:, -2:], extent
 
 
 class SpatialDown(_Layer):
@@ -243,7 +244,7 @@ class SpatialDown(_Layer):
         rows, columns = ((0, 1 + length % 2) for length in x.shape[2:4])
         y = on_frames(x, kernel, padding=(rows, columns), stride=2) + bias
         after = None if extent is None else spatially_halved(extent)
-        return with_logical_constraint(y, FEATURES), None, after
+        return constrained(y, FEATURES), None, after
 
 
 class SpatialUp(_Layer):
@@ -257,7 +258,7 @@ class SpatialUp(_Layer):
         x = blanked(x.astype(self.dtype), extent)
         y = _enlarged(x, kernel, self.form or backend_form()) + bias
         after = None if extent is None else spatially_doubled(extent)
-        return with_logical_constraint(y, FEATURES), None, after
+        return constrained(y, FEATURES), None, after
 
 
 class TemporalDown(_Layer):
@@ -278,7 +279,7 @@ class TemporalDown(_Layer):
         if past is None:
             y = jnp.concatenate([x[:, :1], y], axis=1)
         after = None if extent is None else temporally_halved(extent)
-        return with_logical_constraint(y, FEATURES), x[:, -1:], after
+        return constrained(y, FEATURES), x[:, -1:], after
 
 
 class TemporalUp(_Layer):
@@ -301,4 +302,4 @@ class TemporalUp(_Layer):
         if past is None:
             y = jnp.concatenate([x[:, :1], y], axis=1)
         after = None if extent is None else temporally_doubled(extent)
-        return with_logical_constraint(y, FEATURES), frames[:, -2:], after
+        return constrained(y, FEATURES), frames[:, -2:], after

@@ -21,6 +21,7 @@ its tables at random, which opens the gates a little.) Other kernels are Xavier-
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from functools import partial
 from typing import Any, Literal
 
@@ -32,10 +33,11 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from sora_jax.arrays import Extent, Known, Latent, Sigma, Size, Tokens
-from sora_jax.models.attention import AUTO, PRODUCT, Attention, MultiHead, constrained
+from sora_jax.models.attention import AUTO, PRODUCT, Attention, MultiHead
 from sora_jax.models.conv import Dtype, blanked, inside
 from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, real, rotary
 from sora_jax.models.flash import ATTENTION
+from sora_jax.models.layout import constrained, parts
 from sora_jax.models.patches import (
     every,
     largest,
@@ -266,6 +268,28 @@ class DiT(nn.Module):
         known: Known | None = None,
     ) -> Latent:
         """Returns the same as `__call__`, for a text that has been read."""
+        width = latent.shape[3]
+        if more := self._columns_more(Size(*latent.shape[1:4])):
+            if extent is None:
+                extent = jnp.broadcast_to(jnp.array(latent.shape[1:4]), (len(latent), 3))
+            latent, sigma, known = (_wider(each, width, more) for each in (latent, sigma, known))
+        return self._denoised(latent, sigma, prompt, extent, known)[:, :, :, :width]
+
+    def _columns_more(self, size: Size) -> int:
+        """How many columns to add, that the devices that share a clip have as many tokens each."""
+        grid, devices = token_grid(size, self.patch), parts("tokens")
+        rows = grid.frames * grid.height
+        columns = next(n for n in itertools.count(grid.width) if rows * n % devices == 0)
+        return columns * self.patch[2] - size.width if columns > grid.width else 0
+
+    def _denoised(
+        self,
+        latent: Latent,
+        sigma: Sigma,
+        prompt: Prompt,
+        extent: Extent | None,
+        known: Known | None,
+    ) -> Latent:
         size = Size(*latent.shape[1:4])
         grid, valid = token_grid(size, self.patch), None
         latent = blanked(latent.astype(float), extent)
@@ -298,6 +322,13 @@ class DiT(nn.Module):
         if extent is not None:
             known = known | ~inside(extent, known.shape[1:])
         return time + every(known, self.patch)[..., None] * self.known
+
+
+def _wider(field: Any, width: int, more: int) -> Any:
+    """A latent, or a field on it, with columns more, unless it is the same in all."""
+    if field is None or field.shape[3] != width:
+        return field
+    return jnp.pad(field, [(0, 0)] * 3 + [(0, more)] + [(0, 0)] * (field.ndim - 4))
 
 
 def _runs(field: Array, grid: Size) -> Array:

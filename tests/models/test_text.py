@@ -37,10 +37,15 @@ def test_features_do_not_depend_on_what_follows_a_text(variables: dict) -> None:
     assert (features[:, 9:] == 0).all()
 
 
-def encoded(model: Any, variables: Any, text: str, *, extra: int = 0) -> np.ndarray:
-    """The valid features of a text, with `extra` places of padding behind it."""
-    tokens = jnp.array([[BEGIN, *text.encode(), *[PAD] * extra]])
-    features, count = model.apply(variables, tokens, jnp.array([1 + len(text.encode())]))
+apply = jax.jit(WORDS.apply)
+
+
+def encoded(variables: Any, text: str, *, places: int | None = None) -> np.ndarray:
+    """The valid features of a text, in so many places, or as many as it needs."""
+    model, length = WORDS, 1 + len(text.encode())
+    padding = [PAD] * ((places or length) - length)
+    tokens = jnp.array([[BEGIN, *text.encode(), *padding]])
+    features, count = apply(variables, tokens, jnp.array([length]))
     assert features.shape[1] == model.positions(tokens.shape[1])
     assert (features[:, int(count[0]) :] == 0).all()
     return np.asarray(features)[0, : int(count[0])]
@@ -48,12 +53,13 @@ def encoded(model: Any, variables: Any, text: str, *, extra: int = 0) -> np.ndar
 
 def test_a_word_encoder_has_a_feature_for_each_word_whatever_follows(words: dict) -> None:
     for text, count in (("", 1), ("a", 2), ("red ball", 3), (" two  spaces ", 3), ("x" * 40, 4)):
-        short = encoded(WORDS, words, text, extra=7)
+        short = encoded(words, text, places=48)
         assert len(short) == count
-        np.testing.assert_allclose(encoded(WORDS, words, text, extra=31), short, atol=1e-5)
-    tokens = jnp.array([[BEGIN, *b"red ball", *b"junk"]])
-    garbage, _ = WORDS.apply(words, tokens, jnp.array([9]))
-    np.testing.assert_allclose(garbage[0, :3], encoded(WORDS, words, "red ball"), atol=1e-5)
+        np.testing.assert_allclose(encoded(words, text, places=72), short, atol=1e-5)
+    tokens = jnp.array([[BEGIN, *b"red ball", *b"junk", *[PAD] * 35]])
+    garbage, _ = apply(words, tokens, jnp.array([9]))
+    clean = encoded(words, "red ball", places=48)
+    np.testing.assert_allclose(garbage[0, :3], clean, atol=1e-5)
 
 
 def test_a_word_is_read_alike_wherever_it_stands_and_every_byte_of_it(
@@ -78,9 +84,9 @@ def test_a_word_is_read_alike_wherever_it_stands_and_every_byte_of_it(
 
 def test_words_beyond_the_last_place_share_it(words: dict) -> None:
     text = "a b c d e f g h"
-    assert len(encoded(WORDS, words, text)) == WORDS.positions(1 + len(text)) == 4
-    changed = encoded(WORDS, words, text[:-1] + "z")
-    assert np.abs(changed[-1] - encoded(WORDS, words, text)[-1]).max() > 1e-3
+    assert len(encoded(words, text)) == WORDS.positions(1 + len(text)) == 4
+    changed = encoded(words, text[:-1] + "z")
+    assert np.abs(changed[-1] - encoded(words, text)[-1]).max() > 1e-3
 
 
 def test_order_of_bytes_matters(variables: dict) -> None:

@@ -323,7 +323,7 @@ run(toy(steps=12, data=Full(), save_every=2), sys.argv[1], record={})
 """
 
 
-@pytest.mark.parametrize("room_again", [9, 20])
+@pytest.mark.parametrize("room_again", [pytest.param(9, marks=pytest.mark.slow), 20])
 def test_a_checkpoint_that_cannot_be_written_is_told_of_and_the_one_before_stays(
     tmp_path: Path, room_again: int
 ):
