@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "objectives",
         "checkpoint",
         "generation",
+        "parallel",
         "data",
     },
     "baselines": {"arrays", "models", "diffusion", "objectives"},

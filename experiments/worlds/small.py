@@ -5,8 +5,7 @@
 Images and clips of 9 to 33 frames, wide, square and tall, 48 to 128 pixels a side; but first it
 learns from small squares alone, of which two cores see many. Ten of eighteen clips are sprites,
 half of them single ones, whose captions are the finest test of a text encoder; the other worlds
-share the rest alike. Sides that do not fill a token are among them, so that any size can be asked
-for.
+share the rest alike.
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.encoding import Encode
-from sora_jax.training.optimizer import AdamW, Constant
+from sora_jax.training.optimizer import AdamW, Constant, Cosine
 from sora_jax.training.train import Train
 
 ONE = Mesh(devices=1)
@@ -66,19 +65,19 @@ def coded(clips: int, seed: int) -> Clips:
     )
 
 
-# Boxes of the transformer, with batches of about 2,560 tokens; and the sizes in them.
+# Boxes of the transformer, with batches of about 5,120 tokens; and the sizes in them.
 BOXES = {
-    Size(1, 80, 128): 64,
-    Size(1, 128, 80): 64,
-    Size(1, 128, 128): 40,
-    Size(17, 48, 48): 56,
-    Size(17, 64, 64): 32,
-    Size(17, 64, 112): 18,
-    Size(17, 112, 64): 18,
-    Size(9, 96, 96): 24,
-    Size(9, 80, 128): 21,
-    Size(9, 128, 80): 21,
-    Size(33, 64, 64): 18,
+    Size(1, 80, 128): 32,
+    Size(1, 128, 80): 32,
+    Size(1, 128, 128): 20,
+    Size(17, 48, 48): 28,
+    Size(17, 64, 64): 16,
+    Size(17, 64, 112): 9,
+    Size(17, 112, 64): 9,
+    Size(9, 96, 96): 12,
+    Size(9, 80, 128): 10,
+    Size(9, 128, 80): 10,
+    Size(33, 64, 64): 9,
 }
 SIZES = (
     Size(1, 72, 128),
@@ -189,8 +188,8 @@ experiment = (
         objective=denoising(),
         start="{out}/first",
         data=LatentClips(path="{out}/latents", tokenizer=TEXT, misspelt_share=0.15),
-        optimizer=AdamW(learning_rate=1e-3, warmup=200, muon=3.0),
-        steps=24_000,
+        optimizer=AdamW(learning_rate=1e-3, warmup=200, muon=3.0, schedule=Cosine(final=0.02)),
+        steps=14_000,
         ema=0.999,
         mesh=ONE,
         evaluators=(

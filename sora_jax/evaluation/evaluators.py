@@ -15,8 +15,10 @@ from sora_jax.data.pipeline import Clips
 from sora_jax.data.video import contact_sheet, write_video
 from sora_jax.evaluation.reconstruction import fidelity, reconstructed
 from sora_jax.evaluation.validation import SIGMAS, grid_losses, named
+from sora_jax.generation.devices import Devices
 from sora_jax.generation.loading import AUTOENCODER
 from sora_jax.generation.pipeline import Pipeline
+from sora_jax.parallel import processes
 
 SAMPLES = "samples"
 """The folder below a run's in which pictures and clips are written."""
@@ -39,11 +41,13 @@ class Samples:
     ) -> Mapping[str, float]:
         """Writes the files; measures nothing."""
         vae, vae_params = checkpoint.read_frozen(folder / AUTOENCODER)
+        devices = Devices.ambient()
         pipeline = Pipeline(
             denoiser=objective,
             params=params,
             vae=vae,
-            vae_params=vae_params,
+            vae_params=devices.everywhere(vae_params),
+            devices=devices,
             tokenizer=data.tokenizer,
             fps=data.fps,
             source=f"{folder} step {step}",
@@ -56,6 +60,8 @@ class Samples:
             steps=self.steps,
             guidance=self.guidance,
         )
+        if not processes.first():
+            return {}
         (folder / SAMPLES).mkdir(parents=True, exist_ok=True)
         for number, clip in enumerate(clips):
             clip.save(folder / SAMPLES / f"{step:07d}_{number}.mp4")
@@ -87,8 +93,9 @@ class Reconstruction:
             [frames for pair in pairs for frames in pair],
             [f"{kind} {s['psnr']:.1f} dB" for s in scores for kind in ("original", "decoded")],
         )
-        (folder / SAMPLES).mkdir(parents=True, exist_ok=True)
-        write_video(folder / SAMPLES / f"{step:07d}.png", sheet[None], fps=1)
+        if processes.first():
+            (folder / SAMPLES).mkdir(parents=True, exist_ok=True)
+            write_video(folder / SAMPLES / f"{step:07d}.png", sheet[None], fps=1)
         return {
             f"reconstruction/{name}": float(np.mean([score[name] for score in scores]))
             for name in ("psnr", "ssim")

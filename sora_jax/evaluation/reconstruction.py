@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from sora_jax.arrays import Latent, Size
 from sora_jax.evaluation.frames import psnr, ssim
+from sora_jax.generation.devices import Devices
 from sora_jax.generation.pixels import to_uint8
 from sora_jax.models.autoencoder import Autoencoder
 
@@ -24,7 +25,10 @@ def reconstructed(vae: Autoencoder, params: Any, frames: Frames) -> Frames:
 
     Sizes that the autoencoder does not divide are grown by repeating edges, and cut back.
     """
-    return np.asarray(_reconstructed(vae, params, frames[None]))[0]
+    devices = Devices.ambient()
+    with devices.use_for_pictures():
+        copy = _reconstructed(vae, params, devices.everywhere(frames[None]))
+    return np.asarray(devices.everywhere(copy))[0]
 
 
 def encoded(vae: Autoencoder, params: Any, frames: Frames) -> Latent:

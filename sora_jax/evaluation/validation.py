@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from sora_jax.arrays import Batch
+from sora_jax.generation.devices import Devices
 
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -30,11 +31,13 @@ def grid_losses(
 
     batches  (bucket, batch) pairs; a batch's noise depends on its number alone.
     """
+    devices = Devices.ambient()
     sums: dict[tuple[str, float], list[float]] = {}
     for number, (bucket, batch) in enumerate(batches):
         key = jax.random.fold_in(jax.random.key(seed), number)
         for sigma in sigmas:
-            pair = _grid_loss(objective, params, key, batch, jnp.float32(sigma))
+            shown = devices.everywhere((key, batch, jnp.float32(sigma)))
+            pair = devices.everywhere(_grid_loss(objective, params, *shown))
             total = sums.setdefault((bucket, sigma), [0.0, 0.0])
             total[0] += float(pair["loss/sum"])
             total[1] += float(pair["loss/count"])

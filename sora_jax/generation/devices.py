@@ -9,10 +9,13 @@ device, and what it makes to every process.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sora_jax.parallel.mesh import Mesh
@@ -25,8 +28,15 @@ class Devices:
     """
 
     def __init__(self, mesh: Mesh | None = None):
-        self.mesh = mesh
+        self._mesh = mesh
         self._built = None if mesh is None else mesh.build()
+
+    @classmethod
+    def ambient(cls) -> Devices:
+        """Those of the mesh within whose context this is called, such as a training's."""
+        found, built = cls(), jax.sharding.get_mesh()
+        found._built = None if built.empty else built
+        return found
 
     def __bool__(self) -> bool:
         """Whether there is a mesh."""
@@ -34,23 +44,26 @@ class Devices:
 
     def use(self) -> contextlib.AbstractContextManager[None]:
         """What runs within this is laid out over the mesh."""
-        if self.mesh is None or self._built is None:
+        if self._mesh is None or self._built is None:
             return contextlib.nullcontext()
-        return self.mesh.use(self._built)
+        return self._mesh.use(self._built)
 
-    def use_for_pictures(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def use_for_pictures(self) -> Iterator[None]:
         """The same for the autoencoder, whose pictures are cut into bands."""
-        if self.mesh is None or self._built is None:
-            return contextlib.nullcontext()
-        rules = dataclasses.replace(
-            self.mesh.rules, batch=None, height=("slices", "data", "fsdp", "sequence", "tensor")
-        )
-        return dataclasses.replace(self.mesh, rules=rules).use(self._built)
+        with self.use():
+            if self._built is None:
+                yield
+                return
+            bands = {"batch": None, "height": tuple(self._built.axis_names)}
+            rules = dict(nn.get_logical_axis_rules()) | bands
+            with nn.logical_axis_rules(tuple(rules.items())):
+                yield
 
     def shardings(self, boxed: Any) -> Any:
         """Returns where each parameter lies, of an abstract tree with its axis names."""
-        assert self.mesh is not None and self._built is not None
-        return self.mesh.shardings(boxed, self._built)
+        assert self._mesh is not None and self._built is not None
+        return self._mesh.shardings(boxed, self._built)
 
     def everywhere(self, tree: Any) -> Any:
         """Returns arrays that every process has alike, or that lie on the mesh, as every device and
@@ -58,7 +71,17 @@ class Devices:
         if self._built is None:
             return tree
         whole = NamedSharding(self._built, PartitionSpec())
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, whole), tree)
+        return jax.tree.map(lambda leaf: _laid(leaf, whole), tree)
+
+
+def _laid(array: Any, whole: NamedSharding) -> Any:
+    if isinstance(array, jax.Array) and array.sharding.device_set == whole.device_set:
+        return jax.jit(lambda x: x, out_shardings=whole)(array)
+    array = jnp.asarray(array)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_laid(jax.random.key_data(array), whole))
+    values = np.asarray(array)
+    return jax.make_array_from_callback(values.shape, whole, lambda index: values[index])
 
 
 ANY = Devices()

@@ -25,6 +25,7 @@ from tests.tiny import TEXT
 STEPS = 20
 EXPERIMENT = """
 import dataclasses
+import os
 
 from sora_jax.arrays import Size
 from sora_jax.data.buckets import Bucket
@@ -51,7 +52,7 @@ experiment = (
             model=DiT(width=32, depth=2, heads=4, mlp=64, latent_channels=4, text_width=8),
             text=WordEncoder(width=8, depth=1, heads=1, length=16),
         ),
-        evaluators=(),
+        evaluators=transformer.evaluators if "EVALUATED" in os.environ else (),
         mesh=Mesh(),
         steps=20,
         log_every=1,
@@ -187,6 +188,16 @@ def test_losses_are_those_of_one_device(encoded: Path, one: list[float], name: s
     folder = copied(encoded, name)
     train(folder, *mesh_flags(**MESHES[name]), processes=2)
     assert losses(folder) == pytest.approx(one, rel=1e-4)
+
+
+def test_evaluators_measure_and_draw_among_processes_what_they_do_in_one(encoded: Path):
+    values = []
+    for processes, flags in ((1, ONE), (2, mesh_flags(fsdp=2, tensor=2, sequence=2, data=1))):
+        folder = copied(encoded, f"evaluated by {processes}")
+        train(folder, *flags, "--transformer.steps=2", processes=processes, EVALUATED="1")
+        assert (folder / "transformer/samples/0000002.png").exists()
+        values.append(read_lines(folder / "transformer")[-1]["validation/mean"])
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
 
 
 def test_in_double_precision_losses_are_the_same(encoded: Path):
