@@ -5,9 +5,10 @@
 #
 # Goes on in the background when this terminal is closed; `logs.sh NAME` follows it. A run that is
 # stopped by a preemption or by `stop.sh` has saved its step: the same command goes on with it. While
-# the slice stands, a run that ends with the code of a preemption (75) is started again. With the
-# flag --profile 10:15 the steps 10 to 15 are profiled, for TensorBoard, into OUT. SLICES=N for
-# slices that were created together. --dry-run prints the gcloud commands.
+# the slice stands, a run is started again that ends with the code of a preemption or of a process
+# that hangs (75), because another process is gone (134), or killed (137). With the flag --profile
+# 10:15 the steps 10 to 15 are profiled, for TensorBoard, into OUT. SLICES=N for slices that were
+# created together. --dry-run prints the gcloud commands.
 set -euo pipefail
 source "$(dirname "$0")/settings.sh"
 source "$(dirname "$0")/libtpu.sh"
@@ -16,7 +17,7 @@ name=$1
 shift
 
 # shellcheck disable=SC2016  # the worker's $?, not ours
-again='; [ $? -ne 75 ]; do sleep 10; done'
+again='; [[ ! " 75 134 137 " = *" $? "* ]]; do sleep 10; done'
 trained="until ~/sora/bin/sora-jax train --distributed $(printf '%q ' "$@")$again"
 on_every_worker "$name" "cd sora_jax && export LIBTPU_INIT_ARGS=$(printf %q "$LIBTPU_INIT_ARGS") &&
 nohup bash -c $(printf %q "$trained") > ~/train.log 2>&1 < /dev/null &"
