@@ -168,8 +168,8 @@ def _transformers(stages: config.Stages) -> list[tuple[Train, Boxes]]:
 
 def _with(train: Train, mesh: Mesh, remat: Remat) -> Train:
     objective: Any = train.objective
-    changed = dataclasses.replace(objective, model=objective.model.clone(remat=remat))
-    return dataclasses.replace(train, mesh=mesh, objective=changed)
+    changed = objective.rematerialised(remat)
+    return dataclasses.replace(train, mesh=mesh, objective=changed, remat={})
 
 
 def _grid(objective: Any) -> Grid:
@@ -227,11 +227,13 @@ class _Traced:
 
 def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Traced:
     objective: Any = train.objective
+    if remat := train.remat.get(str(size)):
+        objective = objective.rematerialised(remat)
     train.mesh.check_batch(rows, devices, bucket=str(size))
     with train.mesh.use(devices):
         prepared = Prepared.of(train, {str(size): _batch(train, size, rows)}, devices)
         (batch,) = prepared.batches.values()
-        lowered = prepared.step.lower(prepared.state, batch)
+        lowered = prepared.steps[str(size)].lower(prepared.state, batch)
     state = prepared.state
     latent = _grid(objective).latent(size)
     text = getattr(objective.text, "length", 1)
@@ -360,9 +362,12 @@ def remedy(plan: Plan) -> str:
     """Returns what to change so that a plan fits."""
     if sum(plan.bytes.values()) > plan.hbm // 2:
         return "parameters and moments take most of a chip: raise --fsdp, or take a larger slice"
-    if plan.remat != "full":
+    if plan.remat not in ("full", "offload"):
         return "the activations are too many: set the model's remat to full, or raise --sequence"
-    return "the activations are too many: raise --sequence, or make the bucket's batch smaller"
+    return (
+        "the activations are too many: raise --sequence, make the bucket's batch smaller, or set "
+        "the model's remat to offload"
+    )
 
 
 def to_json(plans: list[Plan]) -> str:

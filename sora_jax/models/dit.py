@@ -47,12 +47,13 @@ from sora_jax.models.patches import (
     unpatchify,
 )
 
-Remat = Literal["none", "save_attention", "full"]
+Remat = Literal["none", "save_attention", "full", "offload"]
 """What a layer keeps for the backward pass: what its linear layers and its attention give, so that
 nothing but elementwise functions is computed again; what attention gives, whose cost alone grows
-with tokens²; or only its input."""
+with tokens²; only its input; or that in the memory of the host."""
 
 _KEPT = {"none": (*ATTENTION, PRODUCT), "save_attention": ATTENTION, "full": ()}
+_INPUT = "input"
 _EPSILON = 1e-6
 _TOKENS = ("batch", "tokens", "activation_embed")
 _ZEROS = nn.initializers.zeros_init()
@@ -141,6 +142,7 @@ class Block(nn.Module):
         modulation: Float[Array, "batch places 6 embed"],
         turn: tuple[Array, Array],
     ) -> tuple[Tokens, None]:
+        x = checkpoint_name(x, _INPUT)
         a, b, c, d, e, f = jnp.moveaxis(modulation + self.table, 2, 0)
         attend, inner = self.self_attention, modulate(x, a, b)
         keys, values = attend.keys_values(inner, turn)
@@ -156,7 +158,16 @@ class Block(nn.Module):
 
 def _layers(depth: int, remat: Remat) -> Any:
     """Returns `Block` as `depth` layers with stacked parameters, scanned over by both methods."""
-    policy = jax.checkpoint_policies.save_only_these_names(*_KEPT[remat])
+    policies = jax.checkpoint_policies
+    if remat == "offload":
+        policy = policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[_INPUT],
+            offload_src="device",
+            offload_dst="pinned_host",
+        )
+    else:
+        policy = policies.save_only_these_names(*_KEPT[remat])
     block = nn.remat(Block, prevent_cse=False, policy=policy, methods=["__call__"])
     stacked = {
         "variable_axes": {"params": 0},

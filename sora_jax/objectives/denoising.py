@@ -27,7 +27,7 @@ from sora_jax.diffusion.samplers import Estimator, normal_rows
 from sora_jax.diffusion.schedules import RectifiedFlow, Schedule, Time, Values
 from sora_jax.diffusion.times import LogitNormal, LogNormalSigma, Times, spread_uniform
 from sora_jax.models.conv import inside
-from sora_jax.models.dit import DiT, Prompt
+from sora_jax.models.dit import DiT, Prompt, Remat
 from sora_jax.models.patches import token_extent
 from sora_jax.models.text import ByteEncoder, LabelEncoder, WordEncoder
 from sora_jax.objectives.levels import Drawing, Levels, NoiseField, UniformLevels
@@ -84,6 +84,10 @@ class Denoising:
     def channels(self) -> int:
         """Of the latents that are denoised."""
         return self.model.latent_channels
+
+    def rematerialised(self, remat: Remat) -> Denoising:
+        """Returns the same objective, whose model keeps other things for the backward pass."""
+        return dataclasses.replace(self, model=self.model.clone(remat=remat))
 
     def init(self, key: Key, batch: Batch) -> dict[str, Any]:
         """Returns fresh parameters {"model": ..., "text": ...}, boxed with their axis names."""

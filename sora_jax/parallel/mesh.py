@@ -176,5 +176,7 @@ def _divisible(
     def keep(size: int, axes: Any) -> Any:
         return axes if size % math.prod(mesh.shape[axis] for axis in _names(axes)) == 0 else None
 
+    if len(spec) > len(shape):  # of a parameter whose moment is less than one: rows, columns
+        return PartitionSpec()
     padded = tuple(spec) + (None,) * (len(shape) - len(spec))
     return PartitionSpec(*(keep(size, axes) for size, axes in zip(shape, padded, strict=True)))

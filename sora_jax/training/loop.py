@@ -67,6 +67,15 @@ def run(
     there = slice_of(jax.devices())
     train = train.on(there.name if there else "")
     devices = train.mesh.build()
+    if unknown := train.remat.keys() - data.shapes.keys():
+        raise ValueError(
+            f"{train.name}.remat names {', '.join(sorted(unknown))}, and the buckets are "
+            f"{', '.join(data.shapes)}"
+        )
+    if train.remat and not hasattr(train.objective, "rematerialised"):
+        raise ValueError(
+            f"{train.name}.remat is given, and {type(train.objective).__name__} has no choice"
+        )
     for name, batch in data.shapes.items():
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
     checkpoints = Checkpoints(folder, keep=train.keep)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 
@@ -53,6 +54,10 @@ class AdamW:
     """Applied to kernels and embeddings only; never to biases, norms and tables."""
     clip: float = 1.0
     """Largest global norm of a gradient."""
+    moments: Literal["float32", "bfloat16", "factored"] = "float32"
+    """How they are kept. bfloat16: the first in 16 bits; factored: besides, the second of a matrix
+    as the means of its rows and columns (Adafactor, arXiv 1804.04235), a quarter of the memory in
+    all. Muon has the first alone."""
     muon: float | None = None
     """Update the kernels of stacked layers by Muon instead (arXiv 2502.16982), their momentum made
     orthogonal, at so many times the learning rate. At 1 updates are as large as AdamW's usually
@@ -80,20 +85,14 @@ class AdamW:
 
         def one(factor: float) -> optax.GradientTransformation:
             own = lambda count: factor * rate(count)  # noqa: E731
-            adamw = optax.adamw(
-                own,
-                b1=self.beta1,
-                b2=self.beta2,
-                eps=self.epsilon,
-                weight_decay=self.weight_decay,
-                mask=decayed,
-            )
+            adamw = self._adamw(own)
             if self.muon is None:
                 return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
             times = self.muon
             muon = optax.contrib.muon(
                 lambda count: times * own(count),
                 weight_decay=self.weight_decay / times,
+                mu_dtype=self._first,
                 consistent_rms=_RMS,
                 muon_weight_dimension_numbers=_matrices,
             )
@@ -105,6 +104,31 @@ class AdamW:
         return optax.partition(
             {"rest": one(1.0), **{name: one(factor) for name, factor in self.apart.items()}},
             self._labels,
+        )
+
+    @property
+    def _first(self) -> Any:
+        """The type of the first moment; None is that of the parameters."""
+        return None if self.moments == "float32" else jnp.bfloat16
+
+    def _adamw(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        if self.moments != "factored":
+            return optax.adamw(
+                rate,
+                b1=self.beta1,
+                b2=self.beta2,
+                eps=self.epsilon,
+                mu_dtype=self._first,
+                weight_decay=self.weight_decay,
+                mask=decayed,
+            )
+        return optax.chain(
+            optax.scale_by_factored_rms(),
+            # Of the paper's section 6: what the factors underestimate must not explode.
+            optax.clip_by_block_rms(1.0),
+            optax.ema(self.beta1, debias=True, accumulator_dtype=self._first),
+            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            optax.scale_by_learning_rate(rate),
         )
 
     def _labels(self, params: Any) -> Any:

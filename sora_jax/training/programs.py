@@ -47,13 +47,13 @@ class Prepared:
     """The step of a run, laid out on a mesh and not yet compiled.
 
     state    abstract, with shardings; `born` makes it.
-    step     jitted: (state, batch) -> (state, metrics).
+    steps    for each bucket, jitted: (state, batch) -> (state, metrics).
     batches  for each bucket an abstract batch, with shardings.
     """
 
     state: State
     born: Callable[[], State]
-    step: Any
+    steps: Mapping[str, Any]
     batches: Mapping[str, Batch]
 
     @classmethod
@@ -65,15 +65,25 @@ class Prepared:
         smallest = min(batches.values(), key=lambda batch: batch.weight.shape[0])
         make = initializer(train.objective, optimizer, seed=train.seed, batch=smallest)
         state, born = sharded(make, train.mesh, devices)
-        step = training_step(
-            train.objective,
-            optimizer,
-            seed=train.seed,
-            ema=train.ema,
-            accumulate=train.accumulate,
-        )
         # What goes in goes on to the next step, so that it must come out as it went in.
         places = jax.tree.map(lambda leaf: leaf.sharding, state)
+
+        def jitted(objective: Any) -> Any:
+            step = training_step(
+                objective,
+                optimizer,
+                seed=train.seed,
+                ema=train.ema,
+                accumulate=train.accumulate,
+            )
+            return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
+
+        plain = jitted(train.objective)
+        steps = dict.fromkeys(batches, plain)
+        for name, remat in train.remat.items():
+            if name in steps:
+                objective: Any = train.objective
+                steps[name] = jitted(objective.rematerialised(remat))
         rows = train.mesh.batch_sharding(devices)
 
         def laid_out(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -82,7 +92,7 @@ class Prepared:
         return cls(
             state=state,
             born=born,
-            step=jax.jit(step, donate_argnums=0, out_shardings=(places, None)),
+            steps=steps,
             batches={name: jax.tree.map(laid_out, batch) for name, batch in batches.items()},
         )
 
@@ -92,9 +102,11 @@ def compile_ahead(prepared: Prepared, *, name: str) -> dict[str, Callable[..., A
 
     Says how many were compiled and how many were found in the cache.
     """
-    began, step, state = time.monotonic(), prepared.step, prepared.state
+    began, steps, state = time.monotonic(), prepared.steps, prepared.state
     with _Counting() as counted:
-        traced = {bucket: step.lower(state, batch) for bucket, batch in prepared.batches.items()}
+        traced = {
+            bucket: steps[bucket].lower(state, batch) for bucket, batch in prepared.batches.items()
+        }
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             compiled = pool.map(lambda one: one.compile(), traced.values())
             programs = dict(zip(traced, compiled, strict=True))

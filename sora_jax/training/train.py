@@ -12,6 +12,7 @@ MAY_CHANGE = (
     "steps",
     "mesh",
     "meshes",
+    "remat",
     "evaluators",
     "log_every",
     "save_every",
@@ -43,6 +44,9 @@ class Train:
     mesh: Mesh = Mesh()
     meshes: dict[str, Mesh] = dataclasses.field(default_factory=dict)
     """Meshes for TPU slices by their names, such as v6e:16x16; `mesh` is for all others."""
+    remat: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of buckets by their names, such as 81x320x640: what the model keeps there for the backward
+    pass, where that is not what it says itself (`models.dit.Remat`)."""
     evaluators: tuple[Evaluator, ...] = ()
     log_every: int = 20
     save_every: int = 500

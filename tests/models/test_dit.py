@@ -181,7 +181,10 @@ def test_modulation_is_as_large_as_the_times_that_differ(variables: Any, frames:
     assert max(np.prod(shape) for shape in projected) == 2 * frames * 6 * 24
 
 
-@pytest.mark.parametrize("remat", ["save_attention", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "remat",
+    ["offload", *(pytest.param(r, marks=pytest.mark.slow) for r in ("full", "save_attention"))],
+)
 def test_rematerialisation_changes_nothing(variables: Any, alone: Any, remat: Any) -> None:
     model, target = TINY.clone(remat=remat), jnp.ones((2, *SMALL, 3))
     assert_near(alone, jitted_outcome(model, variables, target, inputs(size=SMALL)))

@@ -35,8 +35,12 @@ def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int
     modulation = 6 * WIDE * batch * times * width
     prompt = 2 * depth * number * texts * width
     # Of each layer: its input and what `dit._KEPT` names; and once, all of the layer at hand.
-    kept = {"none": 10 * width + hidden, "save_attention": 3 * width, "full": width}[model.remat]
-    weights = 0 if model.remat == "full" else _stored_weights(model, batch, per_row, text)
+    kept = {"none": 10 * width + hidden, "save_attention": 3 * width, "full": width, "offload": 0}[
+        model.remat
+    ]
+    weights = (
+        0 if model.remat in ("full", "offload") else _stored_weights(model, batch, per_row, text)
+    )
     at_hand = number * tokens * (_LAYER_WIDTHS * width + 2 * hidden)
     working = number * tokens * max(_ATTENTION_WIDTHS * width, 3 * width + 2 * hidden)
     return Cost(
