@@ -116,18 +116,12 @@ def test_transformer_bytes_are_near_those_that_xla_plans(remat) -> None:
     )
 
 
-def test_sampling_needs_the_parameters_and_the_larger_of_a_step_and_the_decoder() -> None:
-    model, vae, size = PRESETS["15M"](), LIGHT["small"](), Size(17, 256, 256)
-    weights = 4 * (
-        accounting.transformer_parameters(model) + accounting.autoencoder(vae, size).parameters
-    )
-    small, large = (
-        accounting.sampling_bytes(model, vae, clip, text=64, latents_at_once=8)
-        for clip in (Size(1, 64, 64), Size(81, 720, 1280))
-    )
-    assert weights < small < 1.2 * weights
-    # The decoder is streamed: eight latents of four frames at once, and the first frame.
-    assert large == weights + accounting.decoding(vae, Size(33, 720, 1280)).working_bytes
+def test_a_long_clip_is_decoded_a_part_at_a_time_and_a_large_one_in_tiles() -> None:
+    vae = LIGHT["small"]()
+    whole = accounting.decoder_bytes(vae, Size(81, 720, 1280), latents_at_once=8)
+    # Eight latents of four frames at once, and the first frame.
+    assert whole == accounting.decoding(vae, Size(33, 720, 1280)).working_bytes
+    assert accounting.decoder_bytes(vae, Size(81, 720, 1280), latents_at_once=8, tile=40) < whole
 
 
 def test_autoencoder_bytes_are_near_those_that_xla_plans() -> None:

@@ -10,7 +10,7 @@ Bytes of activations are estimates, to tell what fits from what does not.
 
 from sora_jax.models.accounting.autoencoder import autoencoder, decoding, encoding
 from sora_jax.models.accounting.cost import Cost
-from sora_jax.models.accounting.sampling import decoder_bytes, sampling_bytes
+from sora_jax.models.accounting.sampling import decoder_bytes
 from sora_jax.models.accounting.transformer import (
     text_encoder,
     transformer,
@@ -23,7 +23,6 @@ __all__ = [
     "decoder_bytes",
     "decoding",
     "encoding",
-    "sampling_bytes",
     "text_encoder",
     "transformer",
     "transformer_parameters",

@@ -1,0 +1,174 @@
+"""A minute of video (480 frames at 8 a second) in one command: killed once, gone on with, measured.
+
+    python experiments/worlds/minute.py [CHECKPOINT] --out minute
+
+`sora-jax generate --frames 480`, by default of the model that comes with the package, for one
+prompt of each of several worlds. The first is killed (SIGKILL) when a part of it is on disk, and
+started again; its frames are compared with those of a run that nobody stopped.
+
+drift     the mean and the deviation of the pixels of each second, less those of the clip's first
+          second: the largest over the minute, in grey levels, and in sigmas: how much these two
+          numbers vary among real clips of that world, over their seconds and scenes. Beside it the
+          largest drift within a real clip, which is 0 where nothing moves.
+memory    the most that the process has held, for a minute and for a quarter of one.
+
+Writes OUT/minute.md, OUT/minute.json, the clips and a sheet of them.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sora_jax.data.video import contact_sheet, read_clip, write_video
+from sora_jax.data.worlds.source import ALL
+from sora_jax.data.worlds.sprites import Scene as Sprites
+from sora_jax.data.worlds.world import Setting, World, stream
+
+FPS, FRAMES, SIDE = 8, 480, 64
+SHOWN = ("sprites", "balls", "orbit", "game")
+REAL = 48
+"""Real clips of each world, for the deviations."""
+
+
+def seconds_of(frames: np.ndarray) -> np.ndarray:
+    """Returns the mean and the deviation of the pixels of each second [seconds, 2]."""
+    parts = frames[: len(frames) // FPS * FPS].reshape(-1, FPS, *frames.shape[1:]).astype(float)
+    axes = tuple(range(1, parts.ndim))
+    return np.stack([parts.mean(axes), parts.std(axes)], axis=1)
+
+
+def drift_of(frames: np.ndarray) -> np.ndarray:
+    """Returns how far each later second is from the first [seconds - 1, 2]."""
+    numbers = seconds_of(frames)
+    return numbers[1:] - numbers[0]
+
+
+def lasting(world: World) -> Iterator[tuple[np.ndarray, str]]:
+    """Real clips of a minute, with their short captions: of sprites, those that stay."""
+    setting = Setting.of(height=SIDE, width=SIDE, seconds=FRAMES / FPS)
+    for index in itertools.count():
+        rng = stream(7, index)
+        scene = world.scene(rng, setting)
+        if isinstance(scene, Sprites) and any(each.motion != "still" for each in scene.sprites):
+            continue
+        times = np.arange(FRAMES) / FPS
+        frames = world.render(scene, times, height=SIDE, width=SIDE)
+        yield frames, world.captions(scene, rng)[0].text
+
+
+class Command:
+    """`sora-jax generate` of one clip in a process of its own."""
+
+    def __init__(self, given: argparse.Namespace, prompt: str, out: Path, frames: int):
+        flags = ["--frames", str(frames), "--steps", str(given.steps), "--out", str(out)]
+        if given.checkpoint:
+            flags += ["--checkpoint", given.checkpoint]
+        self.out = out
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sora_jax", "generate", prompt, *flags],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def killed_with_parts(self) -> int:
+        """Kills it when some of its hops are finished, and returns how many."""
+        parts = Path(f"{self.out}.parts")
+        while len(done := list(parts.glob("hop_*.npy"))) < 5:
+            assert self.process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        return len(done)
+
+    def finished(self) -> int:
+        """Waits for its end, and returns the most bytes that it has held."""
+        _, status, usage = os.wait4(self.process.pid, 0)
+        assert status == 0, f"sora-jax generate ended with {status}"
+        self.process.returncode = 0
+        return 1024 * usage.ru_maxrss
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", nargs="?")
+    parser.add_argument("--out", default="minute", type=Path)
+    parser.add_argument("--steps", default=25, type=int)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    worlds = {world.name: world for world in ALL}
+    rows, clips, prompts, told = [], [], [], []
+    for number, name in enumerate(SHOWN):
+        scenes = list(itertools.islice(lasting(worlds[name]), REAL))
+        deviation = np.concatenate([seconds_of(frames) for frames, _ in scenes]).std(axis=0)
+        real = np.abs([drift_of(frames) for frames, _ in scenes]).max(axis=(0, 1))
+        prompt = scenes[0][1]
+        out = given.out / f"{name}.mp4"
+        for stale in (out, given.out / "again.mp4"):
+            stale.unlink(missing_ok=True)
+            shutil.rmtree(f"{stale}.parts", ignore_errors=True)
+        began = time.monotonic()
+        if number == 0:
+            parts = Command(given, prompt, out, FRAMES).killed_with_parts()
+            Command(given, prompt, out, FRAMES).finished()
+            again = given.out / "again.mp4"
+            most = Command(given, prompt, again, FRAMES).finished()
+            quarter = Command(given, prompt, given.out / "quarter.mp4", FRAMES // 4).finished()
+            same = np.array_equal(read_clip(out), read_clip(again))
+            told += [
+                f"Killed with {parts} hops on disk and gone on with: the frames are "
+                f"{'' if same else 'NOT '}those of a run that nobody stopped.",
+                f"Memory: {most / 2**20:.0f} MiB for a minute, {quarter / 2**20:.0f} MiB for a "
+                "quarter of one.",
+            ]
+        else:
+            Command(given, prompt, out, FRAMES).finished()
+        frames = read_clip(out)
+        assert len(frames) == FRAMES
+        far = np.abs(drift_of(frames)).max(axis=0)
+        rows.append(
+            {
+                "world": name,
+                "prompt": prompt,
+                "mean": far[0],
+                "mean_sigmas": far[0] / deviation[0],
+                "deviation": far[1],
+                "deviation_sigmas": far[1] / deviation[1],
+                "real_mean": real[0],
+                "real_deviation": real[1],
+                "seconds": time.monotonic() - began,
+            }
+        )
+        clips.append(frames)
+        prompts.append(prompt)
+        print(rows[-1], flush=True)
+    sheet = contact_sheet(clips, prompts, columns=9, height=96)
+    write_video(given.out / "minute.png", sheet[None], fps=1)
+    (given.out / "minute.json").write_text(json.dumps(rows, indent=1))
+    lines = [
+        "| world | drift of the mean | in sigmas | most in a real clip | of the deviation "
+        "| in sigmas | most in a real clip |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['world']} | {row['mean']:.1f} | {row['mean_sigmas']:.1f} "
+            f"| {row['real_mean']:.1f} | {row['deviation']:.1f} | {row['deviation_sigmas']:.1f} "
+            f"| {row['real_deviation']:.1f} |"
+            for row in rows
+        ),
+    ]
+    text = "\n".join([*told, "", *lines, "", "![Frames of the four](minute.png)", ""])
+    (given.out / "minute.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
