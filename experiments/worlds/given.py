@@ -3,7 +3,7 @@
     sora-jax train experiments/worlds/given.py
     python experiments/worlds/given_table.py runs/given
 
-Three transformers of a million parameters, equal but for that, see the same clips of three worlds
+Three transformers of two million parameters, equal but for that, see the same clips of three worlds
 in the same order for as many steps, with the autoencoder that `small.py` has trained in
 runs/small. The table says what each is worth as text to video and with frames given.
 """
@@ -21,7 +21,7 @@ from sora_jax.data.worlds.balls import Balls
 from sora_jax.data.worlds.painter import Painter
 from sora_jax.data.worlds.source import Worlds
 from sora_jax.data.worlds.sprites import Sprites
-from sora_jax.diffusion.prediction import Clean, VelocityWeighted
+from sora_jax.diffusion.prediction import CleanDetail, VelocityWeighted
 from sora_jax.diffusion.times import LogitNormal
 from sora_jax.evaluation.evaluators import Validation
 from sora_jax.models import dit
@@ -71,13 +71,17 @@ def arm(name: str) -> Train:
     return Train(
         name=name,
         objective=kind(
-            model=dit.PRESETS["1M"](
-                latent_channels=channels, text_width=128, rotary=TURNS, near=4.0
+            model=dit.PRESETS["2M"](
+                latent_channels=channels,
+                text_width=128,
+                patch=(1, 1, 1),
+                rotary=TURNS,
+                near=4.0,
             ),
             text=WordEncoder(width=128, depth=2, heads=4, length=TEXT.length),
-            prediction=Clean(),
+            prediction=CleanDetail(detail=0.1),
             weighting=VelocityWeighted(floor=0.25),
-            times=LogitNormal(mean=1.0),
+            times=LogitNormal(mean=0.8, std=1.4),
             levels=NoiseField(),
         ),
         data=LatentClips(path="{out}/latents", tokenizer=TEXT, descriptive_share=0.0),
