@@ -49,10 +49,14 @@ class Size(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The rows of a batch that a process has: these of `of` equal consecutive parts, in order."""
+    """The rows of a batch that a process has: these of `of` equal consecutive parts, in order.
+
+    copied  whether other processes have some of them too, and must have the same in them.
+    """
 
     parts: tuple[int, ...] = (0,)
     of: int = 1
+    copied: bool = False
 
     def rows(self, batch: int) -> tuple[range, ...]:
         """Returns the rows of each part; `of` divides `batch`."""

@@ -68,7 +68,9 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, create=True, cleanup_tmp_directories=True
+            ),
         )
         self._begun: int | None = None
 
@@ -83,7 +85,12 @@ class Checkpoints:
     def set_aside(self, step: int) -> None:
         """Renames checkpoint `step`, so that it is none of them any longer."""
         if jax.process_index() == 0:
-            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+            names = (f"damaged-{step}{again}" for again in ("", *(f"-{n}" for n in range(1, 100))))
+            free = next(name for name in names if not (self.folder / name).exists())
+            try:
+                (self.folder / str(step)).rename(self.folder / free)
+            except OSError as error:
+                log.error("%s cannot be renamed: %s", self.folder / str(step), error)
         multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
         self._manager.reload()
 
@@ -101,12 +108,9 @@ class Checkpoints:
 
         Raises DamagedError where a file of it is missing or damaged.
         """
-        items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
-        try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:
-            raise damaged(self.folder / str(step), error) from error
-        return {name: restored[name] for name in trees}
+        # Each process by itself: one that fails must not leave others waiting for it.
+        folder = self.folder / str(step)
+        return {name: read_params(folder, tree, item=name) for name, tree in trees.items()}
 
     def record(self, step: int, name: str) -> Any:
         """Returns the JSON item `name` of checkpoint `step`."""
@@ -128,12 +132,18 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            self._manager.reload()
+            left: Any = "not known"
+            with contextlib.suppress(Exception):  # a folder that cannot even be listed
+                if jax.process_index() == 0:
+                    for part in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+                        part.rmtree(missing_ok=True)
+                self._manager.reload()
+                left = self.latest()
             log.error(
-                "checkpoint %s cannot be written (%s); what is left to go on from: step %s",
+                "checkpoint %s cannot be written (%s); step to go on from: %s",
                 self.folder / str(step),
                 _first_line(error),
-                self.latest(),
+                left,
             )
 
 

@@ -131,6 +131,7 @@ def search(stages: config.Stages, on: Slice) -> tuple[list[Plan], list[Plan]]:
             _grid(objective).latent(size),
             rows=rows,
             text=objective.text.positions(getattr(objective.text, "length", 1)),
+            moments=stage.optimizer.moment_bytes,
             chips=len(devices),
             chip=on.chip,
         )

@@ -262,6 +262,9 @@ def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
         grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
         latent = grid.latent(size)
         text = getattr(objective.text, "length", 1)
+        remat: Any = stage.remat.get(str(size))
+        if remat:
+            objective = objective.rematerialised(remat)
         costs = [
             accounting.transformer(
                 objective.model,
@@ -279,5 +282,5 @@ def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
         batch=rows,
         tokens=costs[0].tokens,
         flops=sum(cost.training_flops for cost in costs),
-        bytes=sum(cost.training_bytes for cost in costs),
+        bytes=sum(cost.training_bytes(stage.optimizer.moment_bytes) for cost in costs),
     )

@@ -25,9 +25,6 @@ from sora_jax.models.dit import DiT, Remat
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.parallel.topology import Chip
 
-_COPIES = 4
-"""Parameters, their average and two moments, in 32 bits."""
-
 _ROOM = 0.9
 """The part of a chip's memory that formulas may fill: they are not exact."""
 
@@ -57,14 +54,17 @@ _REMATS: tuple[Remat, ...] = ("none", "save_attention", "full")
 
 
 def guesses(
-    model: DiT, latent: Size, *, rows: int, text: int, chips: int, chip: Chip
+    model: DiT, latent: Size, *, rows: int, text: int, moments: int, chips: int, chip: Chip
 ) -> list[Guess]:
     """Returns all meshes that a bucket can be dealt out on and that may fit, the fastest first.
 
     latent, rows, text  of the bucket: places of the latent, clips, text positions.
+    moments             bytes that the optimiser keeps of each parameter.
     """
     found = [
-        guess(model, latent, mesh=mesh, remat=remat, rows=rows, text=text, chip=chip)
+        guess(
+            model, latent, mesh=mesh, remat=remat, rows=rows, text=text, moments=moments, chip=chip
+        )
         for mesh in _meshes(model, latent, rows=rows, chips=chips)
         for remat in _REMATS
     ]
@@ -72,14 +72,23 @@ def guesses(
 
 
 def guess(
-    model: DiT, latent: Size, *, mesh: Mesh, remat: Remat, rows: int, text: int, chip: Chip
+    model: DiT,
+    latent: Size,
+    *,
+    mesh: Mesh,
+    remat: Remat,
+    rows: int,
+    text: int,
+    moments: int,
+    chip: Chip,
 ) -> Guess:
     """Returns what one mesh is modelled to take."""
     d, f, s, t = mesh.data, mesh.fsdp, mesh.sequence, mesh.tensor
     changed: Any = model.clone(remat=remat)
     cost = accounting.transformer(changed, latent, text=text, batch=rows)
     parameters, width = cost.parameters, bytes_of(model.dtype)
-    held = _COPIES * 4 * parameters / (f * s * t)
+    # The parameters and their average in 32 bits, and the moments.
+    held = (8 + moments) * parameters / (f * s * t)
     activations = (cost.kept_bytes + 2 * cost.working_bytes) / (d * f * s * t)
     attention = _attention_flops(model, cost, rows, text)
     again = {"none": 0.0, "save_attention": cost.flops - attention, "full": cost.flops}[remat]

@@ -117,6 +117,9 @@ class Assembly:
             try:
                 made = self.content.fill(values[index], row, planned.bucket, rng)
             except (VideoError, OSError) as error:
+                if self.share.copied and isinstance(error, OSError):
+                    # Perhaps of this process alone: the others' copies of the row would differ.
+                    raise
                 # The file broke after it was scanned. Its row stays empty and the run goes on.
                 values[index] = 0
                 failed[self.content.name(row)] = str(getattr(error, "reason", error))

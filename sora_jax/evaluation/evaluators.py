@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from sora_jax.generation.devices import Devices
 from sora_jax.generation.loading import AUTOENCODER
 from sora_jax.generation.pipeline import Pipeline
 from sora_jax.parallel import processes
+
+log = logging.getLogger("sora_jax")
 
 SAMPLES = "samples"
 """The folder below a run's in which pictures and clips are written."""
@@ -52,14 +55,18 @@ class Samples:
             fps=data.fps,
             source=f"{folder} step {step}",
         )
-        clips = pipeline.generate(
-            list(self.prompts),
-            frames=self.frames,
-            height=self.height,
-            width=self.width,
-            steps=self.steps,
-            guidance=self.guidance,
-        )
+        try:
+            clips = pipeline.generate(
+                list(self.prompts),
+                frames=self.frames,
+                height=self.height,
+                width=self.width,
+                steps=self.steps,
+                guidance=self.guidance,
+            )
+        except MemoryError as error:
+            log.error("no samples of step %d: %s", step, error)
+            return {}
         if not processes.first():
             return {}
         (folder / SAMPLES).mkdir(parents=True, exist_ok=True)

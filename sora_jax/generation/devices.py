@@ -9,6 +9,7 @@ device, and what it makes to every process.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,10 @@ class Devices:
         """Whether there is a mesh."""
         return self._built is not None
 
+    @property
+    def count(self) -> int:
+        return 1 if self._built is None else self._built.size
+
     def use(self) -> contextlib.AbstractContextManager[None]:
         """What runs within this is laid out over the mesh."""
         if self._mesh is None or self._built is None:
@@ -74,9 +79,14 @@ class Devices:
         return jax.tree.map(lambda leaf: _laid(leaf, whole), tree)
 
 
+@functools.cache
+def _spread(whole: NamedSharding) -> Any:
+    return jax.jit(lambda x: x, out_shardings=whole)
+
+
 def _laid(array: Any, whole: NamedSharding) -> Any:
     if isinstance(array, jax.Array) and array.sharding.device_set == whole.device_set:
-        return jax.jit(lambda x: x, out_shardings=whole)(array)
+        return _spread(whole)(array)
     array = jnp.asarray(array)
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_laid(jax.random.key_data(array), whole))

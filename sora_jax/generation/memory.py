@@ -44,20 +44,22 @@ class Need:
 
 
 def needed(pipeline: Any, size: Size, *, estimates: int, batch: int = 1) -> Need:
-    """Returns what sampling `batch` clips of `size` pixels together takes, beside what is in use.
+    """Returns what sampling `batch` clips of `size` pixels together takes of a device, with what is
+    in use there already. Devices that share the work take equal parts of it.
 
     `estimates` are those that guidance makes at once. Raises MemoryError, with the estimate, where
     there is not so much.
     """
     there = available_bytes()
     vae, denoiser = pipeline.vae, pipeline.denoiser
-    tile = None if there is None else _tile(vae, size, batch, there // _SHARE)
+    devices = pipeline.devices.count
+    tile = None if there is None else _tile(vae, size, batch, devices * there // _SHARE)
     text = denoiser.text.positions(pipeline.tokenizer.tokens([""]).tokens.shape[1])
     step = transformer(
         denoiser.model, vae.latent_size(size), text=text, batch=batch * estimates
     ).working_bytes
     working = max(step, _decoder_bytes(vae, size, batch=batch, tile=tile))
-    need = in_use_bytes() + _PROGRAMS + working
+    need = in_use_bytes() + _PROGRAMS + working // devices
     if there is not None and need > there:
         raise MemoryError(
             f"{size} needs about {_gib(need)}, and this device has {_gib(there)}; ask for fewer "

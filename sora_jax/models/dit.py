@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -215,6 +215,8 @@ class DiT(nn.Module):
     def setup(self) -> None:
         if self.width % (2 * self.heads):
             raise ValueError(f"DiT.width={self.width} must be a multiple of 2 x heads={self.heads}")
+        if self.remat not in get_args(Remat):
+            raise ValueError(f"DiT.remat={self.remat!r}: give one of {', '.join(get_args(Remat))}")
         width, dtype = self.width, self.dtype
         self.patches = linear(width, ("latent_channels", "embed"), dtype)
         if self.pooled:

@@ -96,7 +96,8 @@ class Mesh:
                 f"process {jax.process_index()} has none of the {mesh.size} devices of the mesh: "
                 "leave mesh.devices out, or start fewer processes"
             )
-        return Share(tuple(own), ways)
+        processes = len({device.process_index for device in mesh.devices.flat})
+        return Share(tuple(own), ways, copied=processes * len(own) > ways)
 
     def place(self, leaf: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
         """Returns the global array of which `leaf` is this process's share of the rows."""

@@ -163,7 +163,12 @@ def _encode(
     assert isinstance(data, OpenedPixels)
     devices = encode.mesh.build(jax.local_devices())
     for name, batch in data.shapes.items():
-        held = len(batch.weight) // share.of
+        held, left = divmod(len(batch.weight), share.of)
+        if left:
+            raise ValueError(
+                f"{encode.name}: {share.of} processes cannot share the {len(batch.weight)} rows of "
+                f"bucket {name} evenly; make its batch a multiple of {share.of}"
+            )
         rows = encode.rows or held
         if len(batch.weight) % (share.of * rows):
             raise ValueError(

@@ -107,7 +107,7 @@ class _Run:
         self.devices = devices
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         self.meter, self.interval = Meter(), Interval()
-        self.watchdog = Watchdog(train.name)
+        self.watchdog = Watchdog(train.name, patience=train.patience)
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
         self.done: Future[float] = Future()
@@ -117,9 +117,10 @@ class _Run:
     def go(self) -> State:
         self.state = self.restored()
         start = self.taken = int(self.state.step)
-        self.writer = Writer(self.folder, start=start)
+        self.writer = Writer(self.folder, start=start) if processes.first() else None
         if start < self.train.steps:
             self.programs = compile_ahead(self.prepared, name=self.train.name)
+            processes.wait_for_all(f"{self.train.name}: compiled")
             loader = self.data.loader(start=start, share=self.train.mesh.share(self.devices))
             try:
                 with contextlib.closing(loader):
@@ -129,7 +130,8 @@ class _Run:
                 self.checkpoints.wait()
                 self.watcher.shutdown(wait=False)
         self.checkpoints.close()
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
         if self.checkpoints.latest() != int(self.state.step):
             raise CheckpointError(
                 f"{self.train.name} is trained, and its last step is not saved, as said above; "
@@ -139,22 +141,24 @@ class _Run:
 
     def restored(self) -> State:
         """The state of the newest checkpoint that can be read, or one to begin with."""
-        steps = self.checkpoints.steps()
-        for step in steps:
-            state, trouble = None, None
+        troubles: dict[int, DamagedError] = {}
+        for step in self.checkpoints.steps():
+            state, trouble = None, DamagedError(f"another process cannot read step {step}")
             try:
                 state = self.read(step)
             except DamagedError as error:
                 trouble = error
             # Where one of several processes cannot read its part, none goes on from it.
-            if processes.agreed(state is not None) and state is not None:
-                log.info("%s: going on from step %d", self.train.name, step)
-                return state
-            trouble = trouble or DamagedError(f"step {step} cannot be read by another process")
-            if step == steps[-1]:
-                raise trouble
-            log.error("%s: it is set aside, for the one before", trouble)
-            self.checkpoints.set_aside(step)
+            if not processes.agreed(state is not None) or state is None:
+                troubles[step] = trouble
+                continue
+            for newer, why in troubles.items():
+                log.error("%s: it is set aside, for step %d", why, step)
+                self.checkpoints.set_aside(newer)
+            log.info("%s: going on from step %d", self.train.name, step)
+            return state
+        if troubles:  # whatever it is, all of them have it: nothing is touched
+            raise next(iter(troubles.values()))
         if self.train.start is not None:
             return self.started(self.train.start)
         return self.prepared.born()
@@ -215,6 +219,12 @@ class _Run:
             except KeyboardInterrupt:
                 self.save_all("interrupted")
                 raise
+            except jax.errors.JaxRuntimeError as error:
+                if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+                    raise
+                # What is on the devices cannot be saved: an exchange was cut short.
+                log.error("%s: another process is gone (%s)", self.train.name, error)
+                raise Preempted from error
 
     def save_all(self, why: str) -> None:
         """Saves the last step, if that has not been done, and waits until it is on disk."""
@@ -283,10 +293,9 @@ class _Run:
         if pending is None:
             return
         bucket, metrics = pending
-        self.watchdog.waits(self.taken + 1)
-        values = jax.device_get(metrics)
-        self.watchdog.done()
         self.taken += 1
+        with self.watchdog.waiting(self.taken):
+            values = jax.device_get(metrics)
         self.meter.add(values, bucket=bucket)
         if values["skipped_in_a_row"] >= self.train.skips_allowed:
             raise TrainingStopped(
@@ -307,7 +316,7 @@ class _Run:
         metrics = self.meter.drain() | self.interval.drain()
         metrics["compiled"] = float(len(self.programs))
         metrics["learning_rate"] = float(jnp.asarray(self.rate(step // self.train.accumulate)))
-        if processes.first():
+        if self.writer is not None:
             self.writer.write(step, metrics)
         log.info(
             "%s %d/%d  loss %.4f  %.1f clips/s  waiting %.1f %%  %.1f min left",
@@ -331,7 +340,7 @@ class _Run:
                     folder=self.folder,
                     step=step,
                 )
-                if metrics and processes.first():
+                if metrics and self.writer is not None:
                     self.writer.write(step, metrics)
                 processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
 

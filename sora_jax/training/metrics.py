@@ -115,7 +115,10 @@ class Writer:
         self._path = folder / LINES
         self._lines = [line for line in read_lines(folder) if line["step"] <= start]
         self._remote = "://" in str(folder)
-        self._flush()
+        try:
+            self._flush()
+        except OSError as error:
+            log.error("%s cannot be written: %s", self._path, error)
         board = _Nowhere() if self._remote else SummaryWriter(str(folder / "tensorboard"))
         self._board: Any = board
 
@@ -136,7 +139,13 @@ class Writer:
                 board.add_scalar(name, value, step)
 
     def _flush(self) -> None:
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
+        text = "".join(json.dumps(line) + "\n" for line in self._lines)
+        if self._remote:
+            self._path.write_text(text)
+            return
+        partial = self._path.with_name(f"{LINES}.partial")
+        partial.write_text(text)
+        partial.replace(self._path)
 
     def close(self) -> None:
         """Writes out what TensorBoard still holds."""

@@ -56,8 +56,9 @@ class AdamW:
     """Largest global norm of a gradient."""
     moments: Literal["float32", "bfloat16", "factored"] = "float32"
     """How they are kept. bfloat16: the first in 16 bits; factored: besides, the second of a matrix
-    as the means of its rows and columns (Adafactor, arXiv 1804.04235), a quarter of the memory in
-    all. Muon has the first alone."""
+    as the means of its rows and columns (Adafactor, arXiv 1804.04235, with the paper's own decay
+    and epsilon instead of `beta2` and `epsilon`), a quarter of the memory in all; matrices with a
+    side below 128 are kept whole. Muon has the first alone."""
     muon: float | None = None
     """Update the kernels of stacked layers by Muon instead (arXiv 2502.16982), their momentum made
     orthogonal, at so many times the learning rate. At 1 updates are as large as AdamW's usually
@@ -105,6 +106,12 @@ class AdamW:
             {"rest": one(1.0), **{name: one(factor) for name, factor in self.apart.items()}},
             self._labels,
         )
+
+    @property
+    def moment_bytes(self) -> int:
+        """Bytes that are kept of each parameter, but for the means of rows and columns; at most, as
+        Muon keeps less."""
+        return {"float32": 8, "bfloat16": 6, "factored": 2}[self.moments]
 
     @property
     def _first(self) -> Any:

@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "log_every",
     "save_every",
     "keep",
+    "patience",
     "skips_allowed",
 )
 """Fields that a resumed run may change: they alter how it goes on, not what it is."""
@@ -52,6 +53,8 @@ class Train:
     save_every: int = 500
     keep: int = 2
     """Newest checkpoints that are kept."""
+    patience: float = 50.0
+    """Seconds for which one of several processes waits for a step of the others at least."""
     skips_allowed: int = 20
     """Steps in a row without a finite gradient before the run stops."""
 

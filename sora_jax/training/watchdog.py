@@ -6,10 +6,12 @@ waited for without end: exchanges between devices know no time limit.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 import jax
 
@@ -17,20 +19,21 @@ from sora_jax.training.preemption import CODE
 
 log = logging.getLogger("sora_jax")
 
-PATIENCE = 50.0
-"""Seconds for which others are waited for at least."""
-
 _LONGER = 10
 """How many times longer than the longest step so far."""
 
 
 class Watchdog:
-    """Watches the steps of a process while it is entered, if there are several processes."""
+    """Watches the steps of a process while it is entered, if there are several processes.
 
-    def __init__(self, name: str, *, patience: float = PATIENCE):
+    patience  seconds for which others are waited for at least. The first step is not watched:
+              hosts differ most in how long they take to begin.
+    """
+
+    def __init__(self, name: str, *, patience: float):
         self._name, self._patience = name, patience
         self._since: float | None = None
-        self._longest = 0.0
+        self._longest: float | None = None
         self._step = 0
         self._left = threading.Event()
 
@@ -42,15 +45,16 @@ class Watchdog:
     def __exit__(self, *error: object) -> None:
         self._left.set()
 
-    def waits(self, step: int) -> None:
-        """From now on the devices of all processes should finish `step`."""
-        self._step, self._since = step, time.monotonic()
-
-    def done(self) -> None:
-        """They have."""
-        if self._since is not None:
-            self._longest = max(self._longest, time.monotonic() - self._since)
-        self._since = None
+    @contextlib.contextmanager
+    def waiting(self, step: int) -> Iterator[None]:
+        """Within this the devices of all processes should finish `step`."""
+        began = time.monotonic()
+        self._step, self._since = step, None if self._longest is None else began
+        try:
+            yield
+        finally:
+            self._since = None
+            self._longest = max(self._longest or 0.0, time.monotonic() - began)
 
     def _watch(self) -> None:
         while not self._left.wait(1.0):
@@ -58,7 +62,7 @@ class Watchdog:
             if since is None:
                 continue
             waited = time.monotonic() - since
-            if waited > max(self._patience, _LONGER * self._longest):
+            if waited > max(self._patience, _LONGER * (self._longest or 0.0)):
                 log.error(
                     "%s: process %d has waited %.0f s for the others to finish step %d: one of them"
                     " hangs, and this one ends (code %d: start again)",

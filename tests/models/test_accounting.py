@@ -112,7 +112,7 @@ def test_transformer_bytes_are_near_those_that_xla_plans(remat) -> None:
 
     planned = jax.jit(jax.grad(loss)).lower(variables, *inputs).compile().memory_analysis()
     assert planned.temp_size_in_bytes == pytest.approx(
-        cost.training_bytes - cost.state_bytes, rel=0.3
+        cost.training_bytes() - cost.state_bytes(), rel=0.3
     )
 
 

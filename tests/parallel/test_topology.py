@@ -46,7 +46,7 @@ def test_real_devices_are_recognised_as_the_slice_that_they_make_up() -> None:
 
 def test_the_search_never_prefers_a_mesh_that_is_modelled_to_be_slower() -> None:
     model, latent = PRESETS["14B"](dtype="bfloat16"), Size(21, 90, 160)
-    settings: dict[str, Any] = {"rows": 64, "text": 512, "chip": CHIPS["v6e"]}
+    settings: dict[str, Any] = {"rows": 64, "text": 512, "moments": 8, "chip": CHIPS["v6e"]}
     found = guesses(model, latent, chips=256, **settings)
     assert [each.step for each in found] == sorted(each.step for each in found)
     assert all(each.bytes < CHIPS["v6e"].hbm for each in found)

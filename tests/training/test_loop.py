@@ -289,11 +289,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
     again = run(toy(optimizer=FLAT, steps=8), tmp_path / "run", record={})
     assert "checkpoints/6 cannot be read" in caplog.text and same(again, whole)
     assert {path.name for path in folder.iterdir()} == {"6", "8", "damaged-6"}
+    # The same step may be damaged again; and where none can be read, none is touched.
+    damage(folder / "8" / "data")
+    again = run(toy(optimizer=FLAT, steps=8), tmp_path / "run", record={})
+    assert same(again, whole)
     for step in ("6", "8"):
         damage(folder / step / "data")
-    with pytest.raises(CheckpointError, match="checkpoints/6 cannot be read"):
+    with pytest.raises(CheckpointError, match="checkpoints/8 cannot be read"):
         run(toy(optimizer=FLAT, steps=9), tmp_path / "run", record={})
-    assert (folder / "6").exists()
+    assert {path.name for path in folder.iterdir()} == {"6", "8", "damaged-6", "damaged-8"}
 
 
 def damage(folder: Path) -> None:
@@ -339,6 +343,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_of_and_the_one_before_stays
         assert Checkpoints(tmp_path).steps() == [12, 10]
     else:
         assert "its last step is not saved" in ended.stderr
+        assert not list((tmp_path / "checkpoints").glob("*tmp*"))
         left = Checkpoints(tmp_path).steps()
         assert left and max(left) <= 4
 

@@ -34,15 +34,13 @@ class Cost:
         """Of float32 parameters."""
         return WIDE * self.parameters
 
-    @property
-    def state_bytes(self) -> int:
-        """Of parameters, their gradient, AdamW's two moments and the moving average."""
-        return 5 * self.parameter_bytes
+    def state_bytes(self, moments: int = 2 * WIDE) -> int:
+        """Of parameters, their gradient and moving average, and `moments` bytes of each."""
+        return 3 * self.parameter_bytes + moments * self.parameters
 
-    @property
-    def training_bytes(self) -> int:
+    def training_bytes(self, moments: int = 2 * WIDE) -> int:
         """At the peak of a training step, where a layer has its values and their gradients."""
-        return self.state_bytes + self.kept_bytes + 2 * self.working_bytes
+        return self.state_bytes(moments) + self.kept_bytes + 2 * self.working_bytes
 
 
 def linear(width: int, out: int) -> int:
