@@ -10,8 +10,6 @@ is said here: all are reckoned at the rate of links within one.)
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import logging
 import math
 import os
@@ -22,8 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from sora_jax import config
 from sora_jax.arrays import Batch, Size, Text
@@ -317,68 +313,3 @@ def _of_chip(tree: Any) -> int:
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "hbm" in line.lower()), lines[0] if lines else "")[:300]
-
-
-def render(plans: list[Plan]) -> str:
-    """Returns the plans as tables."""
-    console = Console(file=io.StringIO(), width=140, highlight=False)
-    table = Table(title="a training step of one chip", title_justify="left")
-    names = ("bucket", "batch", "mesh", "remat", "state GiB", "temporary GiB", "of HBM", "PFLOP")
-    for name in (*names, "compute ms", "memory ms", "exchange ms", "tokens/s", "MFU at most"):
-        table.add_column(name, justify="left" if name in ("bucket", "mesh", "remat") else "right")
-    for plan in plans:
-        state = plan.peak - plan.bytes.get("temporary", 0)
-        times = [f"{1000 * plan.seconds.get(n, 0):,.0f}" for n in ("compute", "memory", "exchange")]
-        table.add_row(
-            plan.bucket,
-            str(plan.batch),
-            plan.mesh,
-            plan.remat,
-            f"{state / 2**30:.2f}",
-            f"{plan.bytes.get('temporary', 0) / 2**30:.2f}",
-            f"{plan.peak / plan.hbm:.0%}" if not plan.refused else "too much",
-            f"{plan.flops / 1e15:.3f}",
-            *times,
-            f"{plan.tokens_per_second:,.0f}" if plan.seconds else "",
-            f"{plan.utilisation:.0%} ({plan.bound})" if plan.seconds else "",
-        )
-    console.print(table)
-    for plan in plans:
-        if not plan.fits:
-            console.print(f"{plan.bucket} does not fit: {remedy(plan)}", markup=False)
-        if plan.refused:
-            console.print(f"  {plan.refused}", markup=False)
-            continue
-        sent = ", ".join(
-            f"{each.kind} among {each.devices}: {each.sent / 2**30:.2f} GiB in {each.times}"
-            for each in plan.exchanged[:5]
-        )
-        console.print(f"{plan.bucket}: sends {sent or 'nothing'}", markup=False)
-        console.print(f"  kernels: {', '.join(plan.kernels) or 'plain XLA'}", markup=False)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def remedy(plan: Plan) -> str:
-    """Returns what to change so that a plan fits."""
-    if sum(plan.bytes.values()) > plan.hbm // 2:
-        return "parameters and moments take most of a chip: raise --fsdp, or take a larger slice"
-    if plan.remat not in ("full", "offload"):
-        return "the activations are too many: set the model's remat to full, or raise --sequence"
-    return (
-        "the activations are too many: raise --sequence, make the bucket's batch smaller, or set "
-        "the model's remat to offload"
-    )
-
-
-def to_json(plans: list[Plan]) -> str:
-    rows = [
-        dataclasses.asdict(plan)
-        | {
-            "exchanged": [each._asdict() for each in plan.exchanged],
-            "fits": plan.fits,
-            "bound": plan.bound,
-        }
-        for plan in plans
-    ]
-    return json.dumps(rows, indent=1)

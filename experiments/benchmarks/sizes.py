@@ -27,8 +27,8 @@ def one(size: Size) -> None:
     import jax.numpy as jnp
     import numpy as np
 
-    from sora_jax.arrays import Batch
     from sora_jax.data.captions import Bytes
+    from sora_jax.generation.loading import smallest_batch
     from sora_jax.generation.memory import needed
     from sora_jax.generation.pipeline import Pipeline
     from sora_jax.models import block_vae, dit
@@ -40,13 +40,7 @@ def one(size: Size) -> None:
         model=dit.PRESETS["1M"](latent_channels=16, text_width=128),
         text=WordEncoder(width=128, depth=2, heads=4, length=64),
     )
-    batch = Batch(
-        video=None,
-        latent=np.zeros((1, 1, 2, 2, 16), np.float32),
-        extent=np.array([[1, 16, 16]], np.int32),
-        text=tokenizer.tokens([""]),
-        weight=np.ones(1, np.float32),
-    )
+    batch = smallest_batch(vae, tokenizer)
     key = jax.random.key(0)
     init = jax.jit(lambda: vae.init(key, jnp.zeros((1, 5, 16, 16, 3))))
     pipeline = Pipeline(

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from etils import epath
+from rich.console import Console
+from rich.table import Table
 
 from sora_jax.cli.mesh import MeshFlags
+
+if TYPE_CHECKING:
+    from sora_jax.compilation import Plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +53,7 @@ def compile(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = 
     # Else start-up would look for a TPU of this machine.
     jax.config.update("jax_platforms", "cpu")
     from sora_jax import config
-    from sora_jax.compilation import plans_for, render, search, to_json
+    from sora_jax.compilation import plans_for, search
     from sora_jax.data.video import check_folder
     from sora_jax.parallel.topology import Slice
 
@@ -72,3 +79,69 @@ def compile(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = 
         epath.Path(flags.json_out).write_text(to_json([*compared, *plans]))
     if not all(plan.fits for plan in plans):
         sys.exit(1)
+
+
+def render(plans: Sequence[Plan]) -> str:
+    """Returns the plans as tables."""
+    console = Console(file=io.StringIO(), width=140, highlight=False)
+    table = Table(title="a training step of one chip", title_justify="left")
+    names = ("bucket", "batch", "mesh", "remat", "state GiB", "temporary GiB", "of HBM", "PFLOP")
+    for name in (*names, "compute ms", "memory ms", "exchange ms", "tokens/s", "MFU at most"):
+        table.add_column(name, justify="left" if name in ("bucket", "mesh", "remat") else "right")
+    for plan in plans:
+        state = plan.peak - plan.bytes.get("temporary", 0)
+        times = [f"{1000 * plan.seconds.get(n, 0):,.0f}" for n in ("compute", "memory", "exchange")]
+        table.add_row(
+            plan.bucket,
+            str(plan.batch),
+            plan.mesh,
+            plan.remat,
+            f"{state / 2**30:.2f}",
+            f"{plan.bytes.get('temporary', 0) / 2**30:.2f}",
+            f"{plan.peak / plan.hbm:.0%}" if not plan.refused else "too much",
+            f"{plan.flops / 1e15:.3f}",
+            *times,
+            f"{plan.tokens_per_second:,.0f}" if plan.seconds else "",
+            f"{plan.utilisation:.0%} ({plan.bound})" if plan.seconds else "",
+        )
+    console.print(table)
+    for plan in plans:
+        if not plan.fits:
+            console.print(f"{plan.bucket} does not fit: {remedy(plan)}", markup=False)
+        if plan.refused:
+            console.print(f"  {plan.refused}", markup=False)
+            continue
+        sent = ", ".join(
+            f"{each.kind} among {each.devices}: {each.sent / 2**30:.2f} GiB in {each.times}"
+            for each in plan.exchanged[:5]
+        )
+        console.print(f"{plan.bucket}: sends {sent or 'nothing'}", markup=False)
+        console.print(f"  kernels: {', '.join(plan.kernels) or 'plain XLA'}", markup=False)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def remedy(plan: Plan) -> str:
+    """Returns what to change so that a plan fits."""
+    if sum(plan.bytes.values()) > plan.hbm // 2:
+        return "parameters and moments take most of a chip: raise --fsdp, or take a larger slice"
+    if plan.remat not in ("full", "offload"):
+        return "the activations are too many: set the model's remat to full, or raise --sequence"
+    return (
+        "the activations are too many: raise --sequence, make the bucket's batch smaller, or set "
+        "the model's remat to offload"
+    )
+
+
+def to_json(plans: Sequence[Plan]) -> str:
+    """Returns them as JSON."""
+    rows = [
+        dataclasses.asdict(plan)
+        | {
+            "exchanged": [each._asdict() for each in plan.exchanged],
+            "fits": plan.fits,
+            "bound": plan.bound,
+        }
+        for plan in plans
+    ]
+    return json.dumps(rows, indent=1)

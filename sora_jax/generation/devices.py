@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from sora_jax.models.layout import parts
 from sora_jax.parallel.mesh import Mesh
 
 
@@ -43,9 +44,16 @@ class Devices:
         """Whether there is a mesh."""
         return self._built is not None
 
-    @property
-    def count(self) -> int:
-        return 1 if self._built is None else self._built.size
+    def sharing(self, rows: int) -> int:
+        """Returns how many devices share a step of the transformer over so many rows."""
+        with self.use():
+            ways = parts("batch")
+            return (ways if rows % ways == 0 else 1) * parts("tokens") * parts("activation_heads")
+
+    def sharing_picture(self, height: int) -> int:
+        """Returns how many devices share a picture of so many rows of latents."""
+        count = 1 if self._built is None else self._built.size
+        return count if height % count == 0 else 1
 
     def use(self) -> contextlib.AbstractContextManager[None]:
         """What runs within this is laid out over the mesh."""

@@ -104,7 +104,7 @@ def load(
     home = step.parent.parent if step.parent.name == checkpoint.CHECKPOINTS else step
     vae, vae_params = checkpoint.read_frozen(home / AUTOENCODER)
     position = checkpoint.read_record(step, "data")
-    one = _one(vae, record.data.tokenizer)
+    one = smallest_batch(vae, record.data.tokenizer)
     abstract = checkpoint.abstract(
         record.objective, one, shardings=devices.shardings if devices else None
     )
@@ -159,7 +159,7 @@ def _frozen(path: epath.Path, devices: Devices, *, source: str) -> Pipeline:
     vae, vae_params = checkpoint.read_frozen(path / AUTOENCODER)
     params = _whole(params)
     if devices:
-        one = _one(vae, generator.tokenizer)
+        one = smallest_batch(vae, generator.tokenizer)
         shapes = checkpoint.abstract(generator.denoiser, one, shardings=devices.shardings)
         params = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), params, shapes)
     return _checked(
@@ -196,8 +196,8 @@ def _checked(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
-def _one(vae: Autoencoder, tokenizer: Tokenizer) -> Batch:
-    """The least batch that parameters can be shaped by."""
+def smallest_batch(vae: Autoencoder, tokenizer: Tokenizer) -> Batch:
+    """Returns the least batch that parameters can be shaped by: of one empty caption."""
     return Batch(
         video=None,
         latent=np.zeros((1, 1, 2, 2, vae.latent_channels), np.float32),

@@ -52,14 +52,14 @@ def needed(pipeline: Any, size: Size, *, estimates: int, batch: int = 1) -> Need
     """
     there = available_bytes()
     vae, denoiser = pipeline.vae, pipeline.denoiser
-    devices = pipeline.devices.count
-    tile = None if there is None else _tile(vae, size, batch, devices * there // _SHARE)
+    bands = pipeline.devices.sharing_picture(vae.latent_size(size).height)
+    tile = None if there is None else _tile(vae, size, batch, bands * there // _SHARE)
     text = denoiser.text.positions(pipeline.tokenizer.tokens([""]).tokens.shape[1])
     step = transformer(
         denoiser.model, vae.latent_size(size), text=text, batch=batch * estimates
-    ).working_bytes
-    working = max(step, _decoder_bytes(vae, size, batch=batch, tile=tile))
-    need = in_use_bytes() + _PROGRAMS + working // devices
+    ).working_bytes // pipeline.devices.sharing(batch * estimates)
+    decoder = _decoder_bytes(vae, size, batch=batch, tile=tile) // bands
+    need = in_use_bytes() + _PROGRAMS + max(step, decoder)
     if there is not None and need > there:
         raise MemoryError(
             f"{size} needs about {_gib(need)}, and this device has {_gib(there)}; ask for fewer "

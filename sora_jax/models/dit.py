@@ -38,6 +38,7 @@ from sora_jax.models.conv import Dtype, blanked, inside
 from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, real, rotary
 from sora_jax.models.flash import ATTENTION
 from sora_jax.models.layout import constrained, parts
+from sora_jax.models.modulation import affine_norm, gated, modulate
 from sora_jax.models.patches import (
     every,
     largest,
@@ -54,7 +55,6 @@ with tokens²; only its input; or that in the memory of the host."""
 
 _KEPT = {"none": (*ATTENTION, PRODUCT), "save_attention": ATTENTION, "full": ()}
 _INPUT = "input"
-_EPSILON = 1e-6
 _TOKENS = ("batch", "tokens", "activation_embed")
 _ZEROS = nn.initializers.zeros_init()
 _ONES = nn.initializers.ones_init()
@@ -72,40 +72,6 @@ class Prompt:
     values: Float[Array, "layers batch text heads head_dim"]
     valid: Bool[Array, "batch text"]
     pooled: Float[Array, "batch width"] | None = None
-
-
-def layer_norm(x: Float[Array, "*rows embed"]) -> Float[Array, "*rows embed"]:
-    """Returns each row with mean 0 and variance 1, in float32."""
-    x = x.astype(float)
-    centred = x - x.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + _EPSILON)
-
-
-def affine_norm(x: Tokens, scale: Float[Array, "embed"], bias: Float[Array, "embed"]) -> Tokens:
-    """Returns `layer_norm(x) * scale + bias` in the type of `x`."""
-    return (layer_norm(x) * scale + bias).astype(x.dtype)
-
-
-def modulate(
-    x: Tokens, shift: Float[Array, "batch places embed"], scale: Float[Array, "batch places embed"]
-) -> Tokens:
-    """Returns `layer_norm(x) * (1 + scale) + shift`, each place ruling an equal run of tokens."""
-    shift, scale = _of_runs(shift), _of_runs(scale)
-    runs = layer_norm(x).reshape(shift.shape[0], -1, x.shape[-1])
-    return (runs * (1.0 + scale) + shift).reshape(x.shape).astype(x.dtype)
-
-
-def gated(x: Tokens, change: Tokens, gate: Float[Array, "batch places embed"]) -> Tokens:
-    """Returns `x + change * gate`, each place ruling an equal run of tokens."""
-    gate = _of_runs(gate)
-    runs = change.astype(float).reshape(gate.shape[0], -1, x.shape[-1])
-    return (x + (runs * gate).reshape(x.shape)).astype(x.dtype)
-
-
-def _of_runs(places: Array) -> Array:
-    """Returns [batch * places, 1, embed]; XLA on CPU sums over the second of four dimensions, as
-    the gradient would, twenty times slower than over the second of three."""
-    return places.reshape(-1, 1, places.shape[-1])
 
 
 class Block(nn.Module):

@@ -10,7 +10,6 @@ from flax.linen.spmd import logical_to_mesh_axes, with_logical_constraint
 from jax.sharding import PartitionSpec
 
 Names = tuple[str | None, ...]
-Axis = str | tuple[str, ...]
 
 
 def constrained(x: Any, names: Names) -> Any:

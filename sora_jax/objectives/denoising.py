@@ -12,7 +12,6 @@ get other noise; and JAX's hardware generators, `rbg`, do not keep rows apart: u
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,14 +29,10 @@ from sora_jax.models.conv import inside
 from sora_jax.models.dit import DiT, Prompt, Remat
 from sora_jax.models.patches import token_extent
 from sora_jax.models.text import ByteEncoder, LabelEncoder, WordEncoder
+from sora_jax.objectives.bands import Places, by_band, ratio
 from sora_jax.objectives.levels import Drawing, Levels, NoiseField, UniformLevels
 
-BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Edges of the bands of diffusion time in which the loss is reported apart."""
-
 UNGUIDED = Guidance()
-
-Places = Float[Array, "batch latent_frames latent_height latent_width"]
 
 Forgotten = Callable[[Values, Values], tuple[Values, Values]]
 """Latents and their times, with what is given noised like the rest."""
@@ -132,8 +127,8 @@ class Denoising:
         )
         text = self.drop_captions(batch.text, _per_row(text_key, rows))
         error, share = self._errors(params, _per_row(noise_key, rows), batch, text, levels)
-        loss = _ratio(jnp.sum(share * error), jnp.sum(share))
-        return loss, {"loss": loss} | _by_band(error, share, levels.t)
+        loss = ratio(jnp.sum(share * error), jnp.sum(share))
+        return loss, {"loss": loss} | by_band(error, share, levels.t)
 
     def grid_loss(
         self, params: Any, key: Key, batch: Batch, t: Time
@@ -257,7 +252,7 @@ class Denoising:
         counts = inside(extent, clean.shape[1:4]) & ~levels.known
         places = jnp.sum(counts, axis=(1, 2, 3), keepdims=True)
         weight = jnp.asarray(batch.weight, float)[:, None, None, None]
-        share = counts * _ratio(weight, places)
+        share = counts * ratio(weight, places)
         return jnp.where(share > 0, error, 0), share
 
     def _output(
@@ -337,17 +332,3 @@ def _latent(batch: Batch) -> Latent:
 
 def _per_row(key: Key, rows: Int[Array, "batch"]) -> Key:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
-
-
-def _ratio(above: Values, below: Values | Int[Array, "..."]) -> Values:
-    """Returns above / below, and 0 where `below` is 0."""
-    return jnp.where(below > 0, above / jnp.where(below > 0, below, 1), 0)
-
-
-def _by_band(error: Places, share: Places, t: Sigma) -> dict[str, Float[Array, ""]]:
-    metrics = {}
-    for low, high in itertools.pairwise(BANDS):
-        within = share * ((t >= low) & ((t < high) | (high == 1)))
-        metrics[f"loss_sigma_{low}_{high}/sum"] = jnp.sum(within * error)
-        metrics[f"loss_sigma_{low}_{high}/count"] = jnp.sum(within)
-    return metrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import time
@@ -21,20 +20,18 @@ from sora_jax.arrays import Batch
 from sora_jax.checkpoint import (
     CheckpointError,
     Checkpoints,
-    DamagedError,
     copy_frozen,
     located,
-    newest,
-    read_params,
 )
 from sora_jax.parallel import processes
 from sora_jax.parallel.topology import slice_of
+from sora_jax.training.beginning import Beginning
 from sora_jax.training.metrics import Interval, Meter, Writer
 from sora_jax.training.preemption import Notice, Preempted
 from sora_jax.training.programs import Prepared, compile_ahead
 from sora_jax.training.protocols import Loader, OpenedData
 from sora_jax.training.state import State
-from sora_jax.training.train import MAY_CHANGE, Train
+from sora_jax.training.train import Train
 from sora_jax.training.watchdog import Watchdog
 
 log = logging.getLogger("sora_jax")
@@ -115,7 +112,15 @@ class _Run:
         self.rate = train.optimizer.rate(-(-train.steps // train.accumulate))
 
     def go(self) -> State:
-        self.state = self.restored()
+        beginning = Beginning(
+            train=self.train,
+            folder=self.folder,
+            record=self.record,
+            data=self.data,
+            checkpoints=self.checkpoints,
+            prepared=self.prepared,
+        )
+        self.state = beginning.state()
         start = self.taken = int(self.state.step)
         self.writer = Writer(self.folder, start=start) if processes.first() else None
         if start < self.train.steps:
@@ -138,72 +143,6 @@ class _Run:
                 "make room and start it again: it goes on from the newest checkpoint"
             )
         return self.state
-
-    def restored(self) -> State:
-        """The state of the newest checkpoint that can be read, or one to begin with."""
-        troubles: dict[int, DamagedError] = {}
-        for step in self.checkpoints.steps():
-            state, trouble = None, DamagedError(f"another process cannot read step {step}")
-            try:
-                state = self.read(step)
-            except DamagedError as error:
-                trouble = error
-            # Where one of several processes cannot read its part, none goes on from it.
-            if not processes.agreed(state is not None) or state is None:
-                troubles[step] = trouble
-                continue
-            for newer, why in troubles.items():
-                log.error("%s: it is set aside, for step %d", why, step)
-                self.checkpoints.set_aside(newer)
-            log.info("%s: going on from step %d", self.train.name, step)
-            return state
-        if troubles:  # whatever it is, all of them have it: nothing is touched
-            raise next(iter(troubles.values()))
-        if self.train.start is not None:
-            return self.started(self.train.start)
-        return self.prepared.born()
-
-    def read(self, step: int) -> State:
-        """The state of checkpoint `step`."""
-        self.check_same(step)
-        trees = {
-            "params": self.prepared.state.params,
-            "ema": self.prepared.state.ema,
-            "moments": self.prepared.state.counters(),
-        }
-        arrays = self.checkpoints.restore(step, trees=trees)
-        return State(params=arrays["params"], ema=arrays["ema"], **arrays["moments"])
-
-    def started(self, source: str) -> State:
-        """A state at step 0 with the averaged parameters of another run."""
-        step = newest(source)
-        try:
-            params = read_params(step, self.prepared.state.params)
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"{self.train.name}: start={source}: what lies there are no parameters of this "
-                f"objective: {error}"
-            ) from error
-        log.info("%s: starting from the parameters of %s", self.train.name, step)
-        fresh = self.prepared.born()
-        return dataclasses.replace(fresh, params=params, ema=jax.tree.map(jnp.copy, params))
-
-    def check_same(self, step: int) -> None:
-        """Raises CheckpointError if the folder's run is of another experiment or other data."""
-        old = self.checkpoints.record(step, "experiment")
-        kept = [
-            {k: v for k, v in form.items() if k not in MAY_CHANGE} for form in (old, self.record)
-        ]
-        changed = config.differences(*kept)
-        position = self.checkpoints.record(step, "data")
-        if position["fingerprint"] != self.data.fingerprint:
-            changed.append("the files behind `data` (other clips, or other captions)")
-        if changed:
-            lines = "\n  ".join(changed)
-            raise CheckpointError(
-                f"{self.folder} holds step {step} of another experiment; different:\n  {lines}\n"
-                "Give another --out, remove the folder, or undo the change."
-            )
 
     def steps(self, start: int, loader: Loader) -> None:
         """Steps `start` to the last, saving what there is if it is interrupted."""
@@ -346,7 +285,7 @@ class _Run:
 
     def save(self, step: int) -> None:
         """Starts to write a checkpoint."""
-        state = self.state
+        state = jax.block_until_ready(self.state)
         trees = {"params": state.params, "ema": state.ema, "moments": state.counters()}
         position = {
             "step": step,

@@ -119,8 +119,10 @@ class Writer:
             self._flush()
         except OSError as error:
             log.error("%s cannot be written: %s", self._path, error)
-        board = _Nowhere() if self._remote else SummaryWriter(str(folder / "tensorboard"))
-        self._board: Any = board
+        self._board: Any = _Nowhere()
+        if not self._remote:
+            with self._while_it_can():
+                self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds one record."""

@@ -26,8 +26,8 @@ _LONGER = 10
 class Watchdog:
     """Watches the steps of a process while it is entered, if there are several processes.
 
-    patience  seconds for which others are waited for at least. The first step is not watched:
-              hosts differ most in how long they take to begin.
+    patience  seconds for which others are waited for at least. The first step is not watched, nor
+              does it count: hosts differ most in how long they take to begin.
     """
 
     def __init__(self, name: str, *, patience: float):
@@ -54,7 +54,8 @@ class Watchdog:
             yield
         finally:
             self._since = None
-            self._longest = max(self._longest or 0.0, time.monotonic() - began)
+            taken = time.monotonic() - began
+            self._longest = 0.0 if self._longest is None else max(self._longest, taken)
 
     def _watch(self) -> None:
         while not self._left.wait(1.0):

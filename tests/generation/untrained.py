@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.arrays import Batch, Size
+from sora_jax.arrays import Size
 from sora_jax.data.captions import Bytes
 from sora_jax.generation.domain import Domain
+from sora_jax.generation.loading import smallest_batch
 from sora_jax.generation.pipeline import Pipeline
 from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.dit import DiT
@@ -32,13 +33,7 @@ def untrained(*, frames: int = 0) -> Pipeline:
         text=ByteEncoder(width=8, depth=1, heads=1, length=16),
         levels=NoiseField(),
     )
-    batch = Batch(
-        video=None,
-        latent=np.zeros((1, 2, 2, 2, 8), np.float32),
-        extent=np.array([[5, 16, 16]], np.int32),
-        text=text.tokens([""]),
-        weight=np.ones(1, np.float32),
-    )
+    batch = smallest_batch(vae, text)
     key = jax.random.key(0)
     return Pipeline(
         denoiser=denoiser,
