@@ -36,8 +36,13 @@ _FOUND = "/jax/compilation_cache/cache_hits"
 def keep_in(folder: epath.PathLike) -> None:
     """Keeps what is compiled from now on in a folder, local or gs://, if no other was chosen.
 
-    JAX_COMPILATION_CACHE_DIR chooses another, such as one for all runs.
+    JAX_COMPILATION_CACHE_DIR chooses another, such as one for all runs. Several processes on CPUs
+    keep nothing: there JAX keeps what the first one compiled, for that one alone, and programs that
+    were read and programs that were compiled do not exchange in the same order.
     """
+    if jax.distributed.is_initialized() and jax.default_backend() == "cpu":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
 
