@@ -30,9 +30,10 @@ from sora_jax.models import accounting
 from sora_jax.models.dit import Remat
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
-from sora_jax.parallel.hlo import Collective, collectives, kernels
+from sora_jax.parallel.hlo import Collective, collectives, gathered, kernels
 from sora_jax.parallel.mesh import Mesh, MeshError
 from sora_jax.parallel.topology import Chip, Slice
+from sora_jax.training.optimizer import stacked_kernels
 from sora_jax.training.programs import Prepared
 from sora_jax.training.train import Train
 
@@ -49,6 +50,8 @@ class Plan:
     bytes      by kind: parameters, average, moments, batch, and temporary, which is what a step
                needs beside them at its peak.
     seconds    that the step takes at least, by what takes them: compute, memory, exchange.
+    stacks     shapes of kernels that are gathered for all layers at once, which should be none:
+               each takes the memory that sharding was to spare.
     refused    why XLA could not compile it, else empty.
     """
 
@@ -66,6 +69,7 @@ class Plan:
     kernels: tuple[str, ...]
     seconds: dict[str, float]
     compiled_in: float
+    stacks: tuple[tuple[int, ...], ...] = ()
     refused: str = ""
 
     @property
@@ -183,10 +187,12 @@ def _plans(train: Train, boxes: Boxes, on: Slice, there: Sequence[Any]) -> list[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Traced:
-    """One bucket's step, ready to be compiled; `known` is what is known of its plan before."""
+    """One bucket's step, ready to be compiled; `known` is what is known of its plan before, and
+    `kernels` the shapes that those of all layers have together."""
 
     known: dict[str, Any]
     lowered: Any
+    kernels: frozenset[tuple[int, ...]]
     cost: accounting.Cost
     chip: Chip
 
@@ -217,6 +223,7 @@ class _Traced:
                     self.chip, known["flops"], known["bytes"], self.cost, known["chips"], exchanged
                 ),
                 compiled_in=time.monotonic() - began,
+                stacks=tuple(sorted(gathered(text) & self.kernels)),
             )
         log.info("%s %s: compiled in %.0f s", plan.stage, plan.bucket, plan.compiled_in)
         return plan
@@ -256,7 +263,28 @@ def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Tr
             "batch": _of_chip(batch),
         },
     }
-    return _Traced(known=known, lowered=lowered, cost=cost, chip=on.chip)
+    whole = _stacks(state.params)
+    return _Traced(known=known, lowered=lowered, kernels=whole, cost=cost, chip=on.chip)
+
+
+def _stacks(params: Any) -> frozenset[tuple[int, ...]]:
+    """The shapes of the kernels of all layers, but for what each device computes by itself."""
+
+    def shape(leaf: Any) -> tuple[int, ...]:
+        spec = [*leaf.sharding.spec, *(None,) * leaf.ndim]
+        mesh = leaf.sharding.mesh.shape
+        return tuple(
+            side // (mesh["tensor"] if "tensor" in np.ravel(axes or ()) else 1)
+            for side, axes in zip(leaf.shape, spec, strict=False)
+        )
+
+    rules = jax.tree.leaves(stacked_kernels(params))
+    leaves = jax.tree.leaves(params)
+    return frozenset(
+        shape(leaf)
+        for leaf, rule in zip(leaves, rules, strict=True)
+        if rule == "muon" and leaf.shape[0] > 1
+    )
 
 
 def _seconds(

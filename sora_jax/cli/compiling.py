@@ -117,6 +117,9 @@ def render(plans: Sequence[Plan]) -> str:
         )
         console.print(f"{plan.bucket}: sends {sent or 'nothing'}", markup=False)
         console.print(f"  kernels: {', '.join(plan.kernels) or 'plain XLA'}", markup=False)
+        if plan.stacks:
+            stacks = ", ".join(str(list(shape)) for shape in plan.stacks)
+            console.print(f"  kernels of all layers gathered at once: {stacks}", markup=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

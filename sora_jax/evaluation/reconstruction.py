@@ -26,7 +26,7 @@ def reconstructed(vae: Autoencoder, params: Any, frames: Frames) -> Frames:
     Sizes that the autoencoder does not divide are grown by repeating edges, and cut back.
     """
     devices = Devices.ambient()
-    with devices.use_for_pictures():
+    with devices.use_for_pictures(vae.latent_size(Size(*frames.shape[:3])), begins=True):
         copy = _reconstructed(vae, params, devices.everywhere(frames[None]))
     return np.asarray(devices.everywhere(copy))[0]
 

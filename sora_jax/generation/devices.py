@@ -1,8 +1,9 @@
 """The devices that make clips together: none in particular, or those of a mesh.
 
 On a mesh the parameters are cut up as in training. Rows, and the estimates that guidance makes of
-each, are dealt out along its data and fsdp axes, the tokens of a clip along its sequence axis, and
-pictures, for the autoencoder, in bands of rows among all. What a model is asked comes to every
+each, are dealt out along its data and fsdp axes, the tokens of a clip along its sequence axis. For
+the autoencoder pictures are cut in bands of rows, and where there are more devices than rows can be
+dealt to, the frames of a stretch among those. What a model is asked comes to every
 device, and what it makes to every process.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from sora_jax.arrays import Size
 from sora_jax.models.layout import parts
 from sora_jax.parallel.mesh import Mesh
 
@@ -50,10 +53,12 @@ class Devices:
             ways = parts("batch")
             return (ways if rows % ways == 0 else 1) * parts("tokens") * parts("activation_heads")
 
-    def sharing_picture(self, height: int) -> int:
-        """Returns how many devices share a picture of so many rows of latents."""
-        count = 1 if self._built is None else self._built.size
-        return count if height % count == 0 else 1
+    def sharing_pictures(self, latent: Size, *, begins: bool) -> int:
+        """Returns how many devices share the autoencoder's work on a stretch of latents, which
+        `begins` a clip or goes on with one."""
+        sizes = {} if self._built is None else self._built.shape
+        axes = [axis for dealt in self._picture_axes(latent, begins).values() for axis in dealt]
+        return math.prod(sizes[axis] for axis in axes)
 
     def use(self) -> contextlib.AbstractContextManager[None]:
         """What runs within this is laid out over the mesh."""
@@ -62,16 +67,26 @@ class Devices:
         return self._mesh.use(self._built)
 
     @contextlib.contextmanager
-    def use_for_pictures(self) -> Iterator[None]:
-        """The same for the autoencoder, whose pictures are cut into bands."""
+    def use_for_pictures(self, latent: Size, *, begins: bool) -> Iterator[None]:
+        """The same for the autoencoder at work on such a stretch."""
         with self.use():
             if self._built is None:
                 yield
                 return
-            bands = {"batch": None, "height": tuple(self._built.axis_names)}
-            rules = dict(nn.get_logical_axis_rules()) | bands
-            with nn.logical_axis_rules(tuple(rules.items())):
+            rules = dict(nn.get_logical_axis_rules()) | self._picture_axes(latent, begins)
+            with nn.logical_axis_rules(tuple((rules | {"batch": None}).items())):
                 yield
+
+    def _picture_axes(self, latent: Size, begins: bool) -> dict[str, tuple[str, ...]]:
+        """The axes among which rows and frames are dealt out. The beginning of a clip goes by rows
+        alone: its first latent is one frame, so that its frames in pixels do not divide."""
+        dealt: dict[str, tuple[str, ...]] = {"height": (), "frames": ()}
+        left = {"height": latent.height, "frames": 1 if begins else latent.frames}
+        for axis, size in ({} if self._built is None else self._built.shape).items():
+            if name := next((name for name in dealt if left[name] % size == 0), None):
+                dealt[name] += (axis,)
+                left[name] //= size
+        return dealt
 
     def shardings(self, boxed: Any) -> Any:
         """Returns where each parameter lies, of an abstract tree with its axis names."""

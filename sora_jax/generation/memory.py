@@ -52,13 +52,16 @@ def needed(pipeline: Any, size: Size, *, estimates: int, batch: int = 1) -> Need
     """
     there = available_bytes()
     vae, denoiser = pipeline.vae, pipeline.denoiser
-    bands = pipeline.devices.sharing_picture(vae.latent_size(size).height)
-    tile = None if there is None else _tile(vae, size, batch, bands * there // _SHARE)
+    latent = vae.latent_size(size)
+    shares = pipeline.devices.sharing_pictures(
+        latent._replace(frames=min(latent.frames, AT_ONCE)), begins=latent.frames <= AT_ONCE
+    )
+    tile = None if there is None else _tile(vae, size, batch, shares * there // _SHARE)
     text = denoiser.text.positions(pipeline.tokenizer.tokens([""]).tokens.shape[1])
     step = transformer(
-        denoiser.model, vae.latent_size(size), text=text, batch=batch * estimates
+        denoiser.model, latent, text=text, batch=batch * estimates
     ).working_bytes // pipeline.devices.sharing(batch * estimates)
-    decoder = _decoder_bytes(vae, size, batch=batch, tile=tile) // bands
+    decoder = _decoder_bytes(vae, size, batch=batch, tile=tile) // shares
     need = in_use_bytes() + _PROGRAMS + max(step, decoder)
     if there is not None and need > there:
         raise MemoryError(

@@ -150,8 +150,10 @@ class Codec:
 
     def _coded(self, code: Any, x: Any, past: dict[Any, Any], which: Any) -> np.ndarray:
         """`code` of a tile of x, whose past is kept as `which`."""
+        step = self.vae.factor if code is _encode else Size(1, 1, 1)
+        latent = Size(*(-(-side // n) for side, n in zip(x.shape[1:4], step, strict=True)))
         x = self.devices.everywhere(x)
-        with self.devices.use_for_pictures():
+        with self.devices.use_for_pictures(latent, begins=which not in past):
             out, past[which] = code(self.vae, self.params, x, past.get(which))
         return np.asarray(self.devices.everywhere(out))
 

@@ -54,6 +54,13 @@ def collectives(text: str) -> list[Collective]:
     return sorted((row for row in rows if row.devices > 1), key=lambda row: -row.sent)
 
 
+def gathered(text: str) -> set[tuple[int, ...]]:
+    """Returns the shapes of arrays that devices gather from the parts of each."""
+    found = (_COLLECTIVE.search(line) for line in text.splitlines())
+    types = (each["type"] for each in found if each and each["kind"] == "all-gather")
+    return {_sides(shape["sides"]) for each in types for shape in _SHAPE.finditer(each)}
+
+
 def kernels(text: str) -> set[str]:
     """Returns the names of the kernels in a program, without the numbers that XLA adds."""
     names = re.findall(r"%([a-zA-Z_]\w*?)[.\d]* = .*custom_call_target=\"tpu_custom_call\"", text)
@@ -82,8 +89,12 @@ def _bytes(of: str) -> int:
         width = _BYTES.get(found["type"])
         if width is None:
             width = max(1, int(re.sub(r"\D", "", found["type"]) or 8) // 8)
-        sizes.append(width * math.prod(int(side) for side in found["sides"].split(",") if side))
+        sizes.append(width * math.prod(_sides(found["sides"])))
     return max(sizes, default=0)
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    return tuple(int(side) for side in text.split(",") if side)
 
 
 def _devices(line: str) -> int:

@@ -1,10 +1,18 @@
 """Clips to latents and back: streamed, tiled, from either end, and round."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sora_jax.arrays import Size
+from sora_jax.generation.devices import Devices
 from sora_jax.generation.pixels import AT_ONCE, LEAST_TILE, PREROLL
+from sora_jax.models.conv import FEATURES
+from sora_jax.models.layout import constrained
+from sora_jax.parallel.mesh import Mesh
 from tests.generation.untrained import clip, same, untrained
 
 
@@ -67,3 +75,21 @@ def test_tiles_change_nothing_beyond_the_reach_of_the_decoder():
 def test_too_small_tiles_are_refused():
     with pytest.raises(ValueError, match=f"at least {LEAST_TILE}"):
         untrained().codec(4)
+
+
+def test_devices_share_rows_and_where_there_are_more_of_them_frames():
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 devices (tests/conftest.py asks for virtual ones)")
+    devices = Devices(Mesh(data=1, fsdp=2, tensor=4))
+    going_on, beginning = Size(AT_ONCE, 2, 3), Size(1, 2, 3)
+    assert devices.sharing_pictures(going_on, begins=False) == 8
+    assert devices.sharing_pictures(beginning, begins=True) == 2
+    alone = untrained().codec()
+    together = dataclasses.replace(alone, devices=devices, params=devices.everywhere(alone.params))
+    frames = clip(1 + 8 * AT_ONCE)
+    latent = alone.encode(frames)
+    np.testing.assert_allclose(together.encode(frames), latent, atol=5e-3)
+    assert same(together.decode(latent), alone.decode(latent))
+    with devices.use_for_pictures(going_on, begins=False):
+        cut = jax.jit(lambda x: constrained(x, FEATURES))(jnp.zeros((1, *going_on, 4)))
+    assert cut.sharding.shard_shape(cut.shape) == (1, AT_ONCE // 4, 1, 3, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from sora_jax.parallel.hlo import Collective, collectives, kernels
+from sora_jax.parallel.hlo import Collective, collectives, gathered, kernels
 
 TEXT = """\
 HloModule jit_step
@@ -50,6 +51,10 @@ def test_loops_count_as_often_as_they_run_and_devices_by_every_notation() -> Non
     ]
 
 
+def test_gathered_arrays_have_the_shape_of_the_whole() -> None:
+    assert gathered(TEXT) == {(1, 1536, 64)}
+
+
 def test_kernels_are_named_without_their_numbers() -> None:
     assert kernels(TEXT) == {"splash_mha_fwd_segmented"}
 
@@ -68,3 +73,26 @@ def test_a_program_that_xla_compiled_here_is_read() -> None:
     compiled = jax.jit(shared).lower(jnp.zeros((8, 16))).compile()
     (found,) = collectives(compiled.as_text())
     assert found == Collective("all-reduce", 8, 5, 5 * int(2 * 64 * 7 / 8))
+
+
+def test_layers_gathered_all_at_once_are_told_from_those_gathered_in_turn() -> None:
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    cut, whole = (
+        jax.sharding.NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((None, "x"), ())
+    )
+
+    def step(kernels: Any, x: Any, *, at_once: bool) -> Any:
+        def layer(carry: Any, kernel: Any) -> tuple[Any, None]:
+            return jnp.tanh(carry @ lax.with_sharding_constraint(kernel, whole)), None
+
+        if at_once:
+            kernels = lax.with_sharding_constraint(kernels, whole)
+        return lax.scan(layer, x, kernels)[0]
+
+    def shapes(at_once: bool) -> set[tuple[int, ...]]:
+        jitted = jax.jit(functools.partial(step, at_once=at_once), in_shardings=(cut, whole))
+        kernels, x = jnp.zeros((5, 16, 16)), jnp.zeros((4, 16))
+        return gathered(jitted.lower(kernels, x).compile().as_text())
+
+    assert (5, 16, 16) in shapes(at_once=True)
+    assert (5, 16, 16) not in shapes(at_once=False)

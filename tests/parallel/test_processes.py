@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,11 @@ pytestmark = pytest.mark.slow
 
 @contextlib.contextmanager
 def running(
-    folder: Path, *flags: str, processes: int, environment: dict[str, str]
+    folder: Path,
+    *flags: str,
+    processes: int,
+    environment: dict[str, str],
+    program: Sequence[str] = ("-m", "sora_jax", "train", "experiment.py"),
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """The processes of one run, which are ended at the end if they still are there."""
     with socket.socket() as free:
@@ -107,9 +111,9 @@ def running(
     together = ("--coordinator", f"localhost:{port}", "--processes", str(processes))
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "sora_jax", "train", str(folder.parent / "experiment.py")]
-            + ["--out", str(folder), *flags]
+            [sys.executable, *program, "--out", str(folder), *flags]
             + ([*together, "--process", str(index)] if processes > 1 else []),
+            cwd=folder.parent,
             env=variables,
             stdout=subprocess.DEVNULL,
             stderr=(folder.parent / f"{folder.name}.{index}.log").open("w"),
@@ -202,11 +206,21 @@ def test_evaluators_measure_and_draw_among_processes_what_they_do_in_one(encoded
     assert values[1] == pytest.approx(values[0], rel=1e-4)
 
 
-def test_in_double_precision_losses_are_the_same(encoded: Path):
-    single, several = (copied(encoded, f"double {name}") for name in ("one", "two"))
-    train(single, *ONE, JAX_ENABLE_X64="1")
-    train(several, *mesh_flags(fsdp=4, tensor=2, data=1), processes=2, JAX_ENABLE_X64="1")
-    assert losses(several) == pytest.approx(losses(single), rel=1e-8)
+@pytest.fixture(scope="module")
+def one_in_double(encoded: Path) -> list[float]:
+    """The losses of one process with one device, in double precision."""
+    folder = copied(encoded, "one in double")
+    train(folder, *ONE, JAX_ENABLE_X64="1")
+    return losses(folder)
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_in_double_precision_losses_are_the_same(
+    encoded: Path, one_in_double: list[float], name: str
+):
+    folder = copied(encoded, f"{name} in double")
+    train(folder, *mesh_flags(**MESHES[name]), processes=2, JAX_ENABLE_X64="1")
+    assert losses(folder) == pytest.approx(one_in_double, rel=1e-8)
 
 
 def test_a_killed_process_ends_the_others_and_the_run_goes_on_with_as_many_or_fewer(

@@ -140,6 +140,7 @@ def test_a_step_is_compiled_for_a_slice_that_is_not_there(tmp_path: Path) -> Non
     kinds = {row["kind"] for row in plan["exchanged"]}
     assert {"all-gather", "all-to-all"} <= kinds
     # A layer's parameters are gathered when it is its turn: never the stack of all of them.
+    assert plan["stacks"] == [] and "all layers gathered at once" not in told
     assert plan["bytes"]["parameters"] > 0 and plan["bytes"]["temporary"] > 0
     assert plan["bound"] in ("compute", "memory", "exchange")
 
