@@ -100,21 +100,26 @@ class Plan:
         return self.seconds.get("compute", 0.0) / self.step_seconds
 
 
-def plans_for(stages: config.Stages, on: Slice, *, mesh: dict[str, int]) -> list[Plan]:
+def plans_for(
+    stages: config.Stages, on: Slice, *, mesh: dict[str, int], buckets: Sequence[str] = ()
+) -> list[Plan]:
     """Returns the plan of each bucket of an experiment's transformers on a slice.
 
-    `mesh` changes axes of the mesh that the experiment lists for the slice. Raises TopologyError
-    or MeshError.
+    `mesh` changes axes of the mesh that the experiment lists for the slice; `buckets` names those
+    that matter, none for all. Raises TopologyError, MeshError, or ValueError for a bucket that is
+    not there.
     """
     devices, plans = on.devices(), []
-    for stage, boxes in _transformers(stages):
+    for stage, boxes in _transformers(stages, buckets):
         train = stage.on(on.name)
         train = dataclasses.replace(train, mesh=dataclasses.replace(train.mesh, **mesh))
         plans += _plans(train, boxes, on, devices)
     return plans
 
 
-def search(stages: config.Stages, on: Slice) -> tuple[list[Plan], list[Plan]]:
+def search(
+    stages: config.Stages, on: Slice, *, buckets: Sequence[str] = ()
+) -> tuple[list[Plan], list[Plan]]:
     """Returns the plans of each bucket on the mesh that is fastest for the largest and fits.
 
     Meshes are tried in the order of what `meshes.guesses` says of them, the largest bucket first.
@@ -123,7 +128,7 @@ def search(stages: config.Stages, on: Slice) -> tuple[list[Plan], list[Plan]]:
     MeshError where no mesh can hold a bucket, and TopologyError.
     """
     devices, plans, compared = on.devices(), [], []
-    for stage, boxes in _transformers(stages):
+    for stage, boxes in _transformers(stages, buckets):
         objective: Any = stage.objective
         size, rows = max(boxes, key=lambda box: math.prod(box[0]) * box[1])
         found = guesses(
@@ -155,16 +160,27 @@ def search(stages: config.Stages, on: Slice) -> tuple[list[Plan], list[Plan]]:
     return plans, compared
 
 
-def _transformers(stages: config.Stages) -> list[tuple[Train, Boxes]]:
-    """The stages that train transformers, with their buckets."""
-    boxes, notes = boxes_of(stages)
+def _transformers(stages: config.Stages, buckets: Sequence[str]) -> list[tuple[Train, Boxes]]:
+    """The stages that train transformers, with those of their buckets that are asked for."""
+    known, notes = boxes_of(stages)
     for note in notes:
         log.warning("%s", note)
-    return [
-        (stage, boxes[stage.name])
+    found = {
+        stage.name: (stage, known[stage.name])
         for stage in stages
         if isinstance(stage, Train) and isinstance(stage.objective, Denoising)
+    }
+    names = {str(size) for _, boxes in found.values() for size, _ in boxes}
+    if strange := set(buckets) - names:
+        raise ValueError(
+            f"no bucket {', '.join(sorted(strange))}: there are {', '.join(sorted(names))}"
+        )
+    wanted = set(buckets) or names
+    asked = [
+        (stage, tuple(box for box in boxes if str(box[0]) in wanted))
+        for stage, boxes in found.values()
     ]
+    return [(stage, boxes) for stage, boxes in asked if boxes]
 
 
 def _with(train: Train, mesh: Mesh, remat: Remat) -> Train:

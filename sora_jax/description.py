@@ -208,13 +208,18 @@ def boxes_of(stages: config.Stages) -> tuple[dict[str, Boxes], tuple[str, ...]]:
         elif isinstance(stage, Train):
             path = stage.data.path if isinstance(stage.data, LatentClips) else None
             shapes = known.get(path) if path else None
-            found[stage.name] = _shapes(stage.data, notes, stage.name) if shapes is None else shapes
+            if shapes is None:
+                found[stage.name] = _shapes(stage.data, notes, stage.name)
+            else:
+                found[stage.name] = tuple((size, _rows(stage, size, rows)) for size, rows in shapes)
     return found, tuple(dict.fromkeys(notes))
 
 
-def _rows(stage: Train, size: Size) -> int:
-    """The clips of a bucket by the token budget of a stage that trains on latents."""
+def _rows(stage: Train, size: Size, encoded: int) -> int:
+    """The clips of a bucket in a stage that trains on latents, `encoded` so many at a time."""
     objective, data = cast(Any, stage.objective), cast(Any, stage.data)
+    if data.tokens is None:
+        return encoded
     grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
     return batch_of(size, data.tokens, grid=grid, multiple=data.multiple)
 

@@ -14,6 +14,7 @@ from sora_jax import config
 from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.folder import Folder
+from sora_jax.description import boxes_of as boxes_of_all
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.stages import run_stages
@@ -112,3 +113,12 @@ def test_the_smoke_of_the_first_experiment_runs(tmp_path: Path) -> None:
     stages = config.read_experiment(ROOT / "experiments/video/first.py", smoke=True)
     run_stages(tuple(elsewhere(stage) for stage in stages), tmp_path / "run")
     assert (tmp_path / "run/transformer/checkpoints/2").exists()
+
+
+def test_a_budget_of_tokens_makes_batches_other_than_those_of_the_encoding() -> None:
+    stages = config.read_experiment(str(ROOT / "experiments/video/sora_1_3b.py"))
+    flags = ["--transformer.data.tokens", "537600", "--transformer.data.multiple", "16"]
+    budget = config.override(stages, flags, program="test")
+    size = Size(81, 480, 832)
+    plain, other = (dict(boxes_of_all(these)[0]["transformer"]) for these in (stages, budget))
+    assert plain[size] == 64 and other[size] == 16

@@ -36,7 +36,7 @@ TEXT = Bytes(length=512)
 SOURCE = Folder(path="data/clips")
 MESH = Mesh(data=1, fsdp=-1)
 # Of the 64 clips of a batch v6e's 256 chips share each among four. 16 chips of v5e hold a quarter
-# of a batch: --transformer.data.tokens 524288 --transformer.data.multiple 16, and --transformer
+# of a batch: --transformer.data.tokens 537600 --transformer.data.multiple 16, and --transformer
 # .accumulate 4 makes of four one update.
 MESHES = {"v5e:4x4": Mesh(data=1, fsdp=16), "v6e:16x16": Mesh(data=1, fsdp=64, sequence=4)}
 

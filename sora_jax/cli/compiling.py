@@ -35,6 +35,8 @@ class CompileFlags(MeshFlags):
     """The slice: the chip and its sides, such as v5e:4x4, v6e:16x16 or v5p:4x4x4."""
     slices: int = 1
     """How many of them, joined by the data centre's network."""
+    buckets: tuple[str, ...] = ()
+    """Only these, such as 81x480x832; otherwise all of them."""
     search: bool = False
     """Look for the mesh and the rematerialisation that take the least time, and compile those
     beside all devices along fsdp."""
@@ -69,9 +71,9 @@ def compile(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = 
     on = Slice(flags.topology, flags.slices)
     compared = []
     if flags.search:
-        plans, compared = search(stages, on)
+        plans, compared = search(stages, on, buckets=flags.buckets)
     else:
-        plans = plans_for(stages, on, mesh=flags.mesh)
+        plans = plans_for(stages, on, mesh=flags.mesh, buckets=flags.buckets)
     if not plans:
         raise ValueError(f"{flags.experiment} trains no transformer whose buckets are known")
     print(render([*compared, *plans]))

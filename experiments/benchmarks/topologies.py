@@ -1,0 +1,164 @@
+"""Training steps of 1.3B and 14B parameters, compiled for TPU slices that are not there.
+
+    pip install "jax[tpu]"
+    python experiments/benchmarks/topologies.py [--out plans] [--only 1.3B]
+
+Each slice gets the mesh that the experiment lists for it, and the one that a search finds, which
+is compared with all chips along fsdp. Every `sora-jax compile` leaves its JSON in a folder; what is
+there already is not compiled again. Writes experiments/benchmarks/topologies.md from all of them.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PAGE = Path(__file__).with_suffix(".md")
+
+
+class Case(NamedTuple):
+    """One bucket of an experiment on a slice; `clips` of at most `tokens` make a batch, None the
+    one of the file."""
+
+    model: str
+    topology: str
+    bucket: str
+    clips: int | None = None
+    tokens: int = 0
+
+    def command(self, way: str, out: Path) -> list[str]:
+        file = f"experiments/video/sora_{self.model.lower().replace('.', '_')}.py"
+        flags = ["--topology", self.topology, "--buckets", self.bucket]
+        if way == "search":
+            flags += ["--search"]
+        if self.clips is not None:
+            flags += ["--transformer.data.tokens", str(self.clips * self.tokens)]
+            flags += ["--transformer.data.multiple", str(self.clips)]
+        return ["sora-jax", "compile", file, *flags, "--json-out", str(self.path(way, out))]
+
+    def path(self, way: str, out: Path) -> Path:
+        return out / f"{self.model}_{self.topology.replace(':', '_')}_{way}.json"
+
+
+CASES = (
+    # The budget is that of the largest clips of the file's other buckets, of 33,600 tokens.
+    Case("1.3B", "v5e:4x4", "81x480x832", 16, 33_600),
+    Case("1.3B", "v6e:16x16", "81x480x832"),
+    Case("14B", "v5p:4x4x4", "81x720x1280", 32, 75_600),
+    Case("14B", "v6e:16x16", "81x720x1280"),
+    # One clip on four chips, of which there are measurements by others.
+    Case("14B", "v5p:2x2x1", "81x720x1280", 1, 75_600),
+)
+WAYS = ("listed", "search")
+
+HEAD = """# Training steps on TPU slices, compiled without them
+
+    pip install "jax[tpu]"
+    python experiments/benchmarks/topologies.py
+
+The programs are those that training would run, compiled by XLA for the slice on a machine without a
+TPU. Memory is what XLA plans: state (parameters, their average and the moments, all float32) and
+temporary. Times are the least that the chip's published peaks allow, none of them measured: a real
+step takes longer than the longest of the three, and MFU stays below what is said. `stacks` counts
+kernels that are gathered for all layers at once.
+
+"""
+
+COLUMNS = (
+    *("model", "slice", "clips", "mesh", "from", "remat", "state, GiB", "temporary, GiB"),
+    *("of HBM", "compute, ms", "memory, ms", "exchange, ms", "tokens/s a chip", "MFU at most"),
+    *("attention", "stacks"),
+)
+
+PUBLISHED = """
+## What MaxDiffusion publishes of the same work
+
+Measured by them, where the rows above are bounds that no run reaches. Offload: block inputs go to
+the host. Sources: pull requests of MaxDiffusion, and tpu-recipes.
+
+| work | chips | clips | s a step | tokens/s a chip | MFU | memory, GB | source |
+|---|---|---|---|---|---|---|---|
+| 14B at 75,600 tokens, offload | 4 of v5p | 1 | 32.8 | 577 | 32.5 % | 48.7 | 273 |
+| the same, full remat | 4 of v5p | 1 | 36.7 | 515 | 29.0 % | 49.4 | 273 |
+| the same | 64 of Ironwood | 32 | 24.6 | 1,538 | 17.3 % | | tpu-recipes |
+
+They publish no training step of 1.3B on a TPU, and none on v5e or v6e. Their parameters and moments
+are bfloat16, without an average.
+"""
+
+
+def row(case: Case, way: str, plan: dict[str, Any]) -> str:
+    state = sum(plan["bytes"].values()) - plan["bytes"].get("temporary", 0)
+    cells = [case.model, case.topology, plan["batch"], plan["mesh"], way, plan["remat"]]
+    cells += [f"{state / 2**30:.1f}"]
+    if plan["refused"]:
+        return f"| {' | '.join(map(str, cells))} | does not compile: {plan['refused'][:80]} |"
+    step = max(plan["seconds"].values())
+    rate = plan["tokens"] / plan["chips"] / step
+    kernel = "splash" if any("splash" in name for name in plan["kernels"]) else "plain XLA"
+    cells += [
+        f"{plan['bytes']['temporary'] / 2**30:.1f}",
+        f"{sum(plan['bytes'].values()) / plan['hbm']:.0%}" + ("" if plan["fits"] else ", too much"),
+        *(f"{1000 * plan['seconds'][name]:,.0f}" for name in ("compute", "memory", "exchange")),
+        f"{rate:,.0f}",
+        f"{plan['seconds']['compute'] / step:.0%} ({plan['bound']})",
+        kernel,
+        len(plan["stacks"]),
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def why(case: Case, plans: list[dict[str, Any]]) -> str:
+    """What a search found, beside all chips along fsdp."""
+    name = f"* {case.model} on {case.topology}: "
+    found = plans[-1]
+    if len(plans) == 1:
+        clips, chips = found["batch"], found["chips"]
+        return f"{name}{clips} clips cannot be dealt out to {chips} chips along fsdp alone."
+    plain = plans[0]
+    parts = [
+        f"{kind} {1000 * found['seconds'][kind]:,.0f} against {1000 * plain['seconds'][kind]:,.0f}"
+        for kind in ("compute", "memory", "exchange")
+        if not plain["refused"]
+    ]
+    fits = "" if plain["fits"] else " All along fsdp does not fit."
+    return f"{name}{found['mesh']}, remat {found['remat']}: {', '.join(parts)} ms.{fits}"
+
+
+def page(out: Path) -> str:
+    rows, reasons = [], []
+    for case in CASES:
+        for way in WAYS:
+            path = case.path(way, out)
+            if not path.exists():
+                continue
+            plans = json.loads(path.read_text())
+            ways = [way] if len(plans) == 1 else ["all along fsdp", way]
+            rows += [row(case, name, plan) for name, plan in zip(ways, plans, strict=True)]
+            if way == "search":
+                reasons.append(why(case, plans))
+    columns = f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"
+    table, found = "\n".join((*columns, *rows)), "\n".join(reasons)
+    return f"{HEAD}{table}\n\n## What the search found\n\n{found}\n{PUBLISHED}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", default="plans", help="folder of the JSON files")
+    parser.add_argument("--only", default="", help="part of a model's and a slice's name")
+    given = parser.parse_args()
+    out = Path(given.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for case in CASES:
+        for way in WAYS if case.clips != 1 else WAYS[1:]:
+            if given.only in f"{case.model} {case.topology}" and not case.path(way, out).exists():
+                command = case.command(way, out)
+                print(" ".join(command), flush=True)
+                subprocess.run([sys.executable, "-m", "sora_jax", *command[1:]], check=False)
+    PAGE.write_text(page(out))
+
+
+if __name__ == "__main__":
+    main()
