@@ -4,7 +4,8 @@
 
 Every row asks for fresh sprites by colour, shape, motion and place, and reads the clips:
 
-    square, wide, tall    sizes that the model was trained on
+    square, small,
+    wide, tall            sizes that the model was trained on
     never trained         sizes that it was not
     held out              combinations of slots that it never saw
     misspelt              the same captions with typing errors
@@ -61,6 +62,7 @@ class Paraphrased(Text):
 
 ROWS = {
     "square 17x64x64": Text(),
+    "small 17x48x48": Text(size=Size(17, 48, 48)),
     "wide 17x64x112": Text(size=Size(17, 64, 112)),
     "tall 17x112x64": Text(size=Size(17, 112, 64)),
     "never trained 17x72x72": Text(size=Size(17, 72, 72)),

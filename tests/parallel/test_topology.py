@@ -155,6 +155,21 @@ def test_a_step_that_does_not_fit_is_refused_with_the_remedy(tmp_path: Path) -> 
 
 @needs_libtpu
 @pytest.mark.slow
+def test_block_inputs_in_the_host_s_memory_take_none_of_the_chip_s(tmp_path: Path) -> None:
+    model = "--transformer.objective.model"
+    deep = ("--fsdp", "4", "--sequence", "1", f"{model}.depth", "16")
+    temporary = {}
+    for remat in ("none", "full", "offload"):
+        _, (plan,), _ = compiled(tmp_path, *deep, f"{model}.remat", remat, rows=64)
+        temporary[remat] = plan["bytes"]["temporary"]
+    # Of each clip on this chip: the inputs, 256 wide, of 16 blocks of 1280 tokens in 16 bits.
+    inputs = 16 * 16 * 1280 * 256 * 2
+    assert temporary["none"] > temporary["full"] + 2 * inputs
+    assert temporary["full"] - temporary["offload"] > 0.5 * inputs
+
+
+@needs_libtpu
+@pytest.mark.slow
 def test_a_search_names_a_mesh_that_fits(tmp_path: Path) -> None:
     code, plans, told = compiled(tmp_path, "--search")
     assert code == 0 and len(plans) == 2
