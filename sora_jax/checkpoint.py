@@ -38,6 +38,8 @@ from sora_jax.arrays import Batch
 log = logging.getLogger("sora_jax")
 
 CHECKPOINTS = "checkpoints"
+AUTOENCODER = "autoencoder"
+"""The folder of the frozen autoencoder below that of a transformer or of latents."""
 MODEL = "model.json"
 WEIGHTS = "weights.safetensors"
 

@@ -15,14 +15,14 @@ from sora_jax import checkpoint
 from sora_jax.arrays import Size
 from sora_jax.data.worlds.source import ALL, Worlds
 from sora_jax.evaluation.reconstruction import fidelity, reconstructed
-from sora_jax.generation.loading import AUTOENCODER, SHIPPED
+from sora_jax.generation.loading import SHIPPED
 
 SIZES = (Size(17, 64, 64), Size(9, 72, 128), Size(1, 128, 128))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", nargs="?", default=str(SHIPPED / AUTOENCODER))
+    parser.add_argument("folder", nargs="?", default=str(SHIPPED / checkpoint.AUTOENCODER))
     parser.add_argument("--clips", type=int, default=50)
     given = parser.parse_args()
     vae, params = checkpoint.read_frozen(given.folder)

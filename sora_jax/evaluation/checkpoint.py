@@ -21,7 +21,7 @@ from sora_jax.evaluation.frames import WINDOW
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
-from sora_jax.generation.loading import AUTOENCODER, find, load
+from sora_jax.generation.loading import find, load
 from sora_jax.generation.pipeline import Pipeline
 
 
@@ -128,8 +128,8 @@ def evaluate_suites(folder: str | None, names: Sequence[str], **settings: Any) -
 
 
 def _autoencoder(run: Any, record: Any) -> tuple[Any, Any]:
-    if (run / AUTOENCODER).exists():
-        return checkpoint.read_frozen(run / AUTOENCODER)
+    if (run / checkpoint.AUTOENCODER).exists():
+        return checkpoint.read_frozen(run / checkpoint.AUTOENCODER)
     # The parameters of an autoencoder depend on no batch: any will do.
     still = np.zeros((1, 1, *record.objective.vae.factor[1:], 3), np.uint8)
     batch = Batch(

@@ -17,7 +17,6 @@ from sora_jax.data.video import contact_sheet, write_video
 from sora_jax.evaluation.reconstruction import fidelity, reconstructed
 from sora_jax.evaluation.validation import SIGMAS, grid_losses, named
 from sora_jax.generation.devices import Devices
-from sora_jax.generation.loading import AUTOENCODER
 from sora_jax.generation.pipeline import Pipeline
 from sora_jax.parallel import processes
 
@@ -43,7 +42,7 @@ class Samples:
         self, objective: Any, params: Any, *, data: Any, folder: epath.Path, step: int
     ) -> Mapping[str, float]:
         """Writes the files; measures nothing."""
-        vae, vae_params = checkpoint.read_frozen(folder / AUTOENCODER)
+        vae, vae_params = checkpoint.read_frozen(folder / checkpoint.AUTOENCODER)
         devices = Devices.ambient()
         pipeline = Pipeline(
             denoiser=objective,

@@ -24,7 +24,7 @@ from numpy import ndarray
 from sora_jax import checkpoint
 from sora_jax.data.worlds.world import Frames
 from sora_jax.evaluation.reconstruction import encoded
-from sora_jax.generation.loading import AUTOENCODER, SHIPPED
+from sora_jax.generation.loading import SHIPPED
 
 Features = Float[ndarray, "clips features"]
 Others = Float[ndarray, "others features"]
@@ -65,4 +65,4 @@ def _features(clip: Frames) -> Float[ndarray, " features"]:
 
 @functools.cache
 def _autoencoder() -> tuple[Any, Any]:
-    return checkpoint.read_frozen(SHIPPED / AUTOENCODER)
+    return checkpoint.read_frozen(SHIPPED / checkpoint.AUTOENCODER)

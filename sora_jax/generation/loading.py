@@ -31,9 +31,6 @@ from sora_jax.generation.pipeline import Pipeline
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.parallel.mesh import Mesh
 
-AUTOENCODER = "autoencoder"
-"""The folder of the frozen autoencoder below that of a generator."""
-
 EXPERIMENT = "experiment.json"
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "worlds"
@@ -66,7 +63,7 @@ def find(folder: epath.PathLike) -> epath.Path:
     runs = [
         child
         for child in path.iterdir()
-        if (child / checkpoint.CHECKPOINTS).exists() and (child / AUTOENCODER).exists()
+        if (child / checkpoint.CHECKPOINTS).exists() and (child / checkpoint.AUTOENCODER).exists()
     ]
     if len(runs) != 1:
         names = ", ".join(sorted(run.name for run in runs)) or "none"
@@ -102,7 +99,7 @@ def load(
         return _frozen(path, devices, source=str(path))
     step, record = _record(path)
     home = step.parent.parent if step.parent.name == checkpoint.CHECKPOINTS else step
-    vae, vae_params = checkpoint.read_frozen(home / AUTOENCODER)
+    vae, vae_params = checkpoint.read_frozen(home / checkpoint.AUTOENCODER)
     position = checkpoint.read_record(step, "data")
     one = smallest_batch(vae, record.data.tokenizer)
     abstract = checkpoint.abstract(
@@ -144,7 +141,9 @@ def freeze(folder: epath.PathLike, out: epath.PathLike, *, about: str) -> None:
             about=about, words=vocabulary(_captions(data.content)), frames=longest(data.shapes)
         ),
     )
-    checkpoint.write_frozen(out / AUTOENCODER, pipeline.vae, _halved(pipeline.vae_params))
+    checkpoint.write_frozen(
+        out / checkpoint.AUTOENCODER, pipeline.vae, _halved(pipeline.vae_params)
+    )
     kept = json.dumps(checkpoint.read_record(step, "experiment"), indent=1)
     (out / EXPERIMENT).write_text(kept)
     checkpoint.write_frozen(out, generator, _halved(pipeline.params))
@@ -156,7 +155,7 @@ def _frozen(path: epath.Path, devices: Devices, *, source: str) -> Pipeline:
         raise checkpoint.CheckpointError(
             f"{path} holds a frozen {type(generator).__name__}, which generates nothing"
         )
-    vae, vae_params = checkpoint.read_frozen(path / AUTOENCODER)
+    vae, vae_params = checkpoint.read_frozen(path / checkpoint.AUTOENCODER)
     params = _whole(params)
     if devices:
         one = smallest_batch(vae, generator.tokenizer)

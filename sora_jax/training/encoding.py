@@ -39,9 +39,6 @@ MAY_CHANGE = ("mesh", "rows")
 RECORD = "encode.json"
 """How the latents beside it were made."""
 
-AUTOENCODER = "autoencoder"
-"""The frozen autoencoder's folder below that of the latents."""
-
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -177,7 +174,7 @@ def _encode(
             )
         encode.mesh.check_batch(rows, devices, bucket=name)
     # What an earlier run measured is kept: latents must not be normalised in two ways.
-    own = folder / AUTOENCODER
+    own = folder / checkpoint.AUTOENCODER
     frozen = own if (own / checkpoint.MODEL).exists() else checkpoint.located(encode.autoencoder)
     measured = (frozen / checkpoint.MODEL).exists()
     if measured:
@@ -244,7 +241,7 @@ def _check_same(folder: epath.Path, record: Any) -> None:
     if not latents:
         folder.mkdir(parents=True, exist_ok=True)
         if changed:
-            (folder / AUTOENCODER / checkpoint.MODEL).unlink(missing_ok=True)
+            (folder / checkpoint.AUTOENCODER / checkpoint.MODEL).unlink(missing_ok=True)
         kept.write_text(json.dumps(record, indent=1))
     elif changed:
         lines = "\n  ".join(changed)
