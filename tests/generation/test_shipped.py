@@ -24,7 +24,7 @@ def test_it_is_small_and_says_what_it_is() -> None:
     assert sum(path.stat().st_size for path in files) < 24e6
     assert {path.suffix for path in files} == {".md", ".json", ".safetensors"}
     model = json.loads((SHIPPED / "model.json").read_text())
-    assert "sprites" in json.dumps(model)
+    assert "coloured shapes" in json.dumps(model)
     card = (SHIPPED / "CARD.md").read_text()
     for part in ("asked for", "data", "cost", "Licence", "Measured"):
         assert part in card
