@@ -26,7 +26,7 @@ def test_it_is_small_and_says_what_it_is() -> None:
     model = json.loads((SHIPPED / "model.json").read_text())
     assert "coloured shapes" in json.dumps(model)
     card = (SHIPPED / "CARD.md").read_text()
-    for part in ("asked for", "data", "cost", "Licence", "Measured"):
+    for part in ("asked for", "**Data**", "**Cost**", "## Measured", "## Licence"):
         assert part in card
 
 
