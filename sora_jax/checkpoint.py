@@ -300,6 +300,9 @@ def copy_frozen(source: epath.PathLike, target: epath.PathLike, *, replace: bool
 def nonfinite(params: Any) -> list[str]:
     """Names of the parameters that hold a NaN or an infinity."""
     flat = traverse_util.flatten_dict(params, sep="/")
+    # What lies on the host is looked at there: for a device each shape would be compiled.
     return [
-        name for name, array in flat.items() if not bool(jnp.isfinite(jnp.asarray(array)).all())
+        name
+        for name, array in flat.items()
+        if not bool((np if isinstance(array, np.ndarray) else jnp).isfinite(array).all())
     ]

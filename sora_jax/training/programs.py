@@ -11,12 +11,15 @@ kind): a run that is gone on with, on the same or another host, reads it and com
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,18 +36,32 @@ log = logging.getLogger("sora_jax")
 _FOUND = "/jax/compilation_cache/cache_hits"
 
 
-def keep_in(folder: epath.PathLike) -> None:
+def keep_in(folder: epath.PathLike, *, least: float = 1.0) -> None:
     """Keeps what is compiled from now on in a folder, local or gs://, if no other was chosen.
 
+    `least` is the seconds that a program took to compile below which it is not kept. On CPUs each
+    kind of processor has a folder within: what is compiled for one may not run on another.
     JAX_COMPILATION_CACHE_DIR chooses another, such as one for all runs. Several processes on CPUs
     keep nothing: there JAX keeps what the first one compiled, for that one alone, and programs that
     were read and programs that were compiled do not exchange in the same order.
     """
-    if jax.distributed.is_initialized() and jax.default_backend() == "cpu":
+    on_cpu = jax.default_backend() == "cpu"
+    if jax.distributed.is_initialized() and on_cpu:
         jax.config.update("jax_enable_compilation_cache", False)
         return
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        folder = epath.Path(folder) / (_processor() if on_cpu else "")
         jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+def _processor() -> str:
+    """A name for what this machine's processor can do."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    known = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    digest = hashlib.sha256(f"{platform.machine()} {known}".encode()).hexdigest()
+    return f"cpu-{digest[:12]}"
 
 
 @dataclasses.dataclass(frozen=True)
