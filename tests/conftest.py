@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before JAX is imported: with libtpu installed, start-up would look for a TPU first.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,7 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# Nothing goes into the user's own cache; what several tests of a process compile is compiled once.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="sora_jax_programs")
 
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
