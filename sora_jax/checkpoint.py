@@ -75,6 +75,7 @@ class Checkpoints:
             ),
         )
         self._begun: int | None = None
+        self._failed: set[int] = set()
 
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -126,7 +127,9 @@ class Checkpoints:
     def close(self) -> None:
         """Waits and lets go of the folder."""
         self.wait()
-        self._manager.close()
+        with self._survived(self._begun):  # of several items that fail, closing raises the next
+            self._manager.close()
+        self._clear_away()
 
     @contextlib.contextmanager
     def _survived(self, step: int | None) -> Iterator[None]:
@@ -135,10 +138,10 @@ class Checkpoints:
             yield
         except Exception as error:
             left: Any = "not known"
+            if step is not None:
+                self._failed.add(step)
+            self._clear_away()
             with contextlib.suppress(Exception):  # a folder that cannot even be listed
-                if jax.process_index() == 0:
-                    for part in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
-                        part.rmtree(missing_ok=True)
                 self._manager.reload()
                 left = self.latest()
             log.error(
@@ -147,6 +150,19 @@ class Checkpoints:
                 _first_line(error),
                 left,
             )
+
+    def _clear_away(self) -> None:
+        """Removes what there is of checkpoints that cannot be written.
+
+        Where one item has failed orbax may still be writing another, so that this is done again
+        when it has let go of the folder.
+        """
+        if jax.process_index() != 0:
+            return
+        for step in self._failed:
+            with contextlib.suppress(OSError):
+                for part in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+                    part.rmtree(missing_ok=True)
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:

@@ -342,7 +342,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_of_and_the_one_before_stays
         assert ended.returncode == 0, ended.stderr
         assert Checkpoints(tmp_path).steps() == [12, 10]
     else:
-        assert "its last step is not saved" in ended.stderr, ended.stderr[-3000:]
+        assert "its last step is not saved" in ended.stderr, ended.stderr
         assert not list((tmp_path / "checkpoints").glob("*tmp*"))
         left = Checkpoints(tmp_path).steps()
         assert left and max(left) <= 4
