@@ -315,7 +315,7 @@ def copy_frozen(source: epath.PathLike, target: epath.PathLike, *, replace: bool
 
 def nonfinite(params: Any) -> list[str]:
     """Names of the parameters that hold a NaN or an infinity."""
-    flat = traverse_util.flatten_dict(params, sep="/")
+    flat: Any = traverse_util.flatten_dict(params, sep="/")
     # What lies on the host is looked at there: for a device each shape would be compiled.
     return [
         name

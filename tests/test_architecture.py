@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "description": EVERYTHING,
     "compilation": EVERYTHING,
     "meshes": EVERYTHING,
+    "plans": {"parallel"},
     "cli": EVERYTHING,
 }
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from sora_jax.cli.mesh import MeshFlags
 
 if TYPE_CHECKING:
-    from sora_jax.compilation import Plan
+    from sora_jax.plans import Plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

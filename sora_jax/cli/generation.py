@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -300,24 +298,19 @@ def _loaded(flags: Flags, paths: list[str], *, frames: int) -> Pipeline:
     import sora_jax
     from sora_jax.data.video import check_output
     from sora_jax.parallel.mesh import Mesh
-    from sora_jax.training.programs import keep_in
+    from sora_jax.training.programs import keep_in, of_user
 
     for path in paths:
         check_output(path, frames=frames)
     if flags.sheet:
         check_output(flags.sheet, frames=1)
     mesh = dataclasses.replace(Mesh(), **flags.axes) if flags.axes else None
-    keep_in(_programs(), least=0.0)
+    keep_in(of_user(), least=0.0)
     pipeline = sora_jax.load(flags.checkpoint, mesh=mesh)
     check_output(paths[0], frames=frames, fps=pipeline.fps)
     if flags.checkpoint is None:
         log.info("%s makes it; it can be asked for: %s", pipeline.source, pipeline.domain.about)
     return pipeline
-
-
-def _programs() -> Path:
-    """The folder of this user in which compiled programs are kept from one command to the next."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sora_jax/programs"
 
 
 def _write(

@@ -55,6 +55,11 @@ def keep_in(folder: epath.PathLike, *, least: float = 1.0) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
+def of_user() -> Path:
+    """Returns where programs are kept from one command of this user to the next."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sora_jax/programs"
+
+
 def _processor() -> str:
     """A name for what this machine's processor can do."""
     told = Path("/proc/cpuinfo")
