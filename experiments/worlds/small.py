@@ -141,7 +141,9 @@ experiment = (
     Train(
         name="autoencoder",
         objective=Autoencoding(
-            vae=block_vae.PRESETS["small"](latent_channels=CHANNELS), squared=4.0, divergence=1e-5
+            vae=block_vae.PRESETS["small"](latent_channels=CHANNELS, deblock=32.0),
+            squared=4.0,
+            divergence=1e-5,
         ),
         data=coded(80_000, 0),
         optimizer=AdamW(learning_rate=2e-3, warmup=100),

@@ -25,6 +25,7 @@ from sora_jax.arrays import Extent, Latent, Size, Video
 from sora_jax.models.autoencoder import Autoencoder, Posterior, Remat
 from sora_jax.models.coders import Activation, RMSNorm
 from sora_jax.models.conv import CausalConv, Dtype, Features, Form, Pointwise, blanked, in_turn
+from sora_jax.models.deblocking import deblocked
 from sora_jax.models.transform import BlockTransform, blocks_of, pixels_of
 
 START = -5.0
@@ -87,12 +88,15 @@ class BlockVAE(Autoencoder):
     blocks   of each of the two.
     block    frames, height and width in pixels of a latent place. Raises ValueError for one that
              is not as high as wide.
+    deblock  jumps of a pixel from one latent frame to the next that are smaller than this, in grey
+             levels of 255, are smoothed (`deblocking`); 0 leaves all.
     """
 
     width: int = 256
     hidden: int = 64
     blocks: int = 2
     block: Size = Size(4, 8, 8)
+    deblock: float = 0.0
 
     def __post_init__(self) -> None:
         if self.block.height != self.block.width:
@@ -139,7 +143,13 @@ class BlockVAE(Autoencoder):
         change, kept = self.decoder(latent, past, extent)
         blocks = change.astype(jnp.float32) + self.transform.synthesise(latent)
         after = None if extent is None else self.pixel_extent(extent)
-        return pixels_of(blocks, self.block, first=past is None), kept, after
+        video = pixels_of(blocks, self.block, first=past is None)
+        if self.deblock:
+            before = None if past is None else past["frame"]
+            video, kept["frame"] = deblocked(
+                video, before, block=self.block.frames, reach=self.deblock / 127.5
+            )
+        return video, kept, after
 
 
 PRESETS = {

@@ -31,12 +31,15 @@ from sora_jax.data.worlds.palette import COLOURS, PLACES, contrast, levels
 from sora_jax.data.worlds.seeing import Frames, Labels, place_of, unmixed
 from sora_jax.data.worlds.shapes import blank
 
-_THIN, _UNSURE = 3.0, 0.5
+_THIN, _UNSURE = 3.0, 0.6
 _FEWEST = 4
 """Markers from which the camera is told."""
 _LEAST = 4.0
 _LOOSE = 0.01
 """How far a picture may well be shifted, as a part of its shorter side."""
+_TRUSTED = (2.0, 1.0, 0.5)
+"""How far in pixels a marker may be from where a camera would show it and still count by half, step
+by step of the fit: what looks like a marker and is none must not turn the camera."""
 _GRID = 24
 _VIEWS = (np.arange(0, 360, 6.0), np.array([34.0, 38, 42, 46]), np.array([4.3, 4.65, 5.0]))
 _CODES = np.array(
@@ -52,7 +55,8 @@ class Orbited:
     body      the box's colour.
     visible   whether a marker is seen, which is where it is turned to the camera and 3 pixels
               thick or more (its area by its longest side).
-    sure      whether it is half a pixel thicker or thinner; else `visible` is not promised.
+    sure      whether it is 0.6 pixels thicker or thinner than that; else `visible` and `position`
+              are not promised.
     position  (down, across) of the image of its centre, in pixels; NaN where it is not visible.
     camera    NaN where fewer than four markers are seen. Read of a render at 48 pixels or more, the
               angles are right to 3 degrees and the distance to 2 hundredths of itself; in 19 of 20
@@ -231,15 +235,26 @@ def _fitted(
     """
     state = np.stack([camera.azimuth, camera.elevation, camera.distance, *shift.T], 1)
     steps = np.array([0.5, 0.5, 0.02, 1, 1])
-    for _ in range(3):
+    for trusted in _TRUSTED:
         now = _off(state, places, height, width)
         moved = [_off(state + step, places, height, width) for step in np.diag(steps)]
         slopes = np.stack([(each - now) / step for each, step in zip(moved, steps, strict=True)], 1)
-        square = slopes @ slopes.transpose(0, 2, 1) + 1e-6 * np.eye(5)
-        move = np.linalg.solve(square, slopes @ now[..., None])[..., 0]
+        weighed = slopes * _weights(now, trusted)[:, None]
+        square = weighed @ slopes.transpose(0, 2, 1) + 1e-6 * np.eye(5)
+        move = np.linalg.solve(square, weighed @ now[..., None])[..., 0]
         state = state - np.clip(move, -20 * steps, 20 * steps)
         state[:, 1:3] = np.clip(state[:, 1:3], (20, 3.0), (70, 7.0))
     return _camera(state[:, :3]), state[:, 3:]
+
+
+def _weights(
+    off: Float[np.ndarray, "frames gaps"], trusted: float
+) -> Float[np.ndarray, "frames gaps"]:
+    """How much each of `_off` counts: markers less the farther they are off, the shift wholly."""
+    markers, shift = off[:, :-2].reshape(len(off), -1, 2), off[:, -2:]
+    far = np.square(markers).sum(-1, keepdims=True) / trusted**2
+    counts = np.broadcast_to(1 / (1 + far), markers.shape).reshape(len(off), -1)
+    return np.concatenate([counts, np.ones_like(shift)], 1)
 
 
 def _off(
