@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -181,7 +182,7 @@ def _write_mp4(
     with av.open(str(file), "w", options=flags) as container:
         container.metadata.update(metadata)
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.options = {"crf": "17", "preset": "medium"}
+        stream.options = {"crf": "17", "preset": "medium", **_repeatable()}
         layout = ""
         for frames in chunks:
             if not layout:
@@ -192,6 +193,15 @@ def _write_mp4(
             for frame in _converted(frames, layout):
                 container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+@functools.cache
+def _repeatable() -> dict[str, str]:
+    """Options with which the same frames give the same file: with AVX-512, libx264 165 does not."""
+    told = Path("/proc/cpuinfo")
+    if told.exists() and " avx512" in told.read_text():
+        return {"x264-params": "asm=avx2"}
+    return {}
 
 
 def _say_colours(context: av.VideoCodecContext) -> None:
