@@ -12,13 +12,26 @@ from sora_jax import checkpoint, config
 from sora_jax.checkpoint import located
 from sora_jax.data.buckets import GRID
 from sora_jax.description import clips_of
+from sora_jax.generation.loading import freeze
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.objectives.autoencoding import Autoencoding
+from sora_jax.parallel import processes
 from sora_jax.training import encoding, loop
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
 
 log = logging.getLogger("sora_jax")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Freeze:
+    """A stage that makes of a trained generator a small folder, to be given to others."""
+
+    name: str
+    run: str
+    """The stage that trained it, such as {out}/transformer."""
+    about: str
+    """What the model can be asked for."""
 
 
 def run_stages(
@@ -39,13 +52,14 @@ def run_stages(
         raise config.ConfigError(f"stages need a `name` of their own each, not {names}")
     if until is not None and until not in names:
         raise config.ConfigError(f"--until {until} is none of the stages {', '.join(names)}")
+    whole = config.to_json(stages)
     for stage in stages:
-        _run(stage, located(folder), profile)
+        _run(stage, located(folder), profile, whole)
         if stage.name == until:
             return
 
 
-def _run(stage: Any, folder: epath.Path, profile: tuple[int, int] | None) -> None:
+def _run(stage: Any, folder: epath.Path, profile: tuple[int, int] | None, whole: Any) -> None:
     home = folder / stage.name
     home.mkdir(parents=True, exist_ok=True)
     # What is kept names no folder, so that a run may be moved and gone on with.
@@ -55,6 +69,10 @@ def _run(stage: Any, folder: epath.Path, profile: tuple[int, int] | None) -> Non
         loop.run(placed, home, record=record, profile=profile)
     elif isinstance(placed, Encode):
         encoding.run(placed, home, record=record, thawed=Autoencoding.thawed)
+    elif isinstance(placed, Freeze):
+        if processes.first() and not (home / checkpoint.MODEL).exists():
+            freeze(placed.run, home, about=placed.about, experiment=whole)
+        processes.wait_for_all(f"{stage.name}: frozen")
     else:
         raise config.ConfigError(f"{stage.name} is a {type(stage).__name__}, not a stage")
     log.info("%s: done, in %s", stage.name, home)

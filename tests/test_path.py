@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import sora_jax
-from sora_jax import checkpoint, cli
+from sora_jax import checkpoint, cli, config
 from sora_jax.arrays import Size
 from sora_jax.checkpoint import CheckpointError
 from sora_jax.data.latents import LatentClips
@@ -21,7 +21,7 @@ from sora_jax.data.plan import PlanError
 from sora_jax.data.video import read_clip, read_metadata, write_video
 from sora_jax.generation import loading
 from sora_jax.parallel.mesh import Mesh
-from sora_jax.stages import run_stages
+from sora_jax.stages import Freeze, run_stages
 from sora_jax.training.metrics import read_lines
 from tests.tiny import stages, write_media
 
@@ -140,6 +140,15 @@ def test_a_frozen_generator_is_small_and_makes_the_same(home: Path, capsys: Any,
     assert "dragon" in caplog.text and "red and green" in caplog.text
     with pytest.raises(CheckpointError, match="generates nothing"):
         sora_jax.load(out / "autoencoder")
+
+
+def test_a_stage_freezes_a_generator_and_keeps_how_it_came_about(home: Path):
+    stage = Freeze(name="frozen", run="{out}/transformer", about="red and green")
+    for _ in range(2):  # what is done costs nothing
+        run_stages((stage,), home / "run")
+    assert sora_jax.load(home / "run/frozen").domain.about == "red and green"
+    kept = json.loads((home / "run/frozen/experiment.json").read_text())
+    assert config.from_json(kept[0]) == stage
 
 
 def test_without_a_shipped_generator_a_folder_is_asked_for(

@@ -92,7 +92,7 @@ def arm(name: str) -> Train:
         evaluators=(
             Validation(
                 every=STEPS // 4,
-                data=LatentClips(path="{out}/held_out", tokenizer=TEXT),
+                data=LatentClips(path="{out}/held_out", tokenizer=TEXT, descriptive_share=0.0),
                 batches=16,
             ),
         ),

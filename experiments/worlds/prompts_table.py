@@ -11,7 +11,7 @@ Every row asks for fresh sprites by colour, shape, motion and place, and reads t
     misspelt              the same captions with typing errors
     paraphrased           phrasings that no caption has
 
-Ceiling is the same reading of the world's own clips, floor that of clips made for other prompts.
+Ceiling is the same reading of the world's own clips, floor that of its clips of other prompts.
 Writes OUT.md and OUT.json, and prints the table.
 """
 

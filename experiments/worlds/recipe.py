@@ -3,9 +3,10 @@
     sora-jax train experiments/worlds/recipe.py
     python experiments/worlds/recipe_table.py runs/recipe
 
-Each run changes one thing of the shipped model, and sees the same 400 batches of 32 clips of three
-worlds, at a constant rate, so that none is nearer to its end than another. (With tokens of two by
-two latents a step costs half as much or less: that run sees twice as many.) The latents are of the
+Each run changes one thing of a base, which is the first stage of the shipped model on fewer worlds
+and with one diffusion time for all frames; and sees the same 400 batches of 32 clips, at a constant
+rate, so that none is nearer to its end than another. (With tokens of two by two latents a step
+costs half as much or less: that run sees twice as many.) The latents are of the
 autoencoder that `small.py` has trained in runs/small.
 """
 

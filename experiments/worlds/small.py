@@ -2,10 +2,10 @@
 
     sora-jax train experiments/worlds/small.py
 
-Images and clips of 9 to 33 frames, wide, square and tall, 48 to 128 pixels a side; but first it
-learns from small squares alone, of which two cores see many. Ten of eighteen clips are sprites,
-half of them single ones, whose captions are the finest test of a text encoder; the other worlds
-share the rest alike.
+Images and clips of 9 to 33 frames (33 at 64 x 64 alone), wide, square and tall, 48 to 128 pixels a
+side; but first it learns from small squares alone, of which two cores see many. Ten of eighteen
+clips are sprites, half of them single ones, whose captions are the finest test of a text encoder;
+the other worlds share the rest alike. What comes with the package is the folder of the last stage.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.mesh import Mesh
+from sora_jax.stages import Freeze
 from sora_jax.training.encoding import Encode
 from sora_jax.training.optimizer import AdamW, Constant, Cosine
 from sora_jax.training.train import Train
@@ -133,7 +134,7 @@ def denoising() -> Denoising:
 PROMPTS = (
     "a red circle moves left over a green field",
     "a blue square moves up over white snow",
-    "a yellow star and a green circle on the night sky",
+    "a yellow triangle and a green circle on the night sky",
     "a white triangle stands still on a grey road",
 )
 
@@ -199,6 +200,16 @@ experiment = (
             Samples(every=2000, prompts=PROMPTS),
         ),
     ),
+    Freeze(
+        name="worlds",
+        run="{out}/transformer",
+        about=(
+            "short clips and images, 48 to 128 pixels a side, of coloured shapes over plain"
+            ' grounds ("a red circle moves left over a green field"), and of balls, a shape behind'
+            " a bar, a camera that moves around a box, shots of one character, a brush, a mouth"
+            " that bites, something that shatters, and a grid game"
+        ),
+    ),
 )
 
 # The same in two minutes: two steps of each, on few small squares.
@@ -207,5 +218,7 @@ smoke = tuple(
     dataclasses.replace(stage, steps=2, evaluators=())
     if isinstance(stage, Train)
     else dataclasses.replace(stage, data=shown(tuple(FEW), 64, 2, FEW))
+    if isinstance(stage, Encode)
+    else stage
     for stage in experiment
 )

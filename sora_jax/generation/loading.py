@@ -120,12 +120,15 @@ def load(
     )
 
 
-def freeze(folder: epath.PathLike, out: epath.PathLike, *, about: str) -> None:
+def freeze(
+    folder: epath.PathLike, out: epath.PathLike, *, about: str, experiment: Any = None
+) -> None:
     """Writes the generator of a run into `out`, to be given to others.
 
-    `about` says what it can be asked for. The words that it knows are gathered from the captions
-    of its training data, which must still be there. Raises CheckpointError as `load` does, and
-    FileExistsError if `out` holds a model already.
+    `about` says what it can be asked for; `experiment`, as JSON data, how it came about, kept
+    beside it: by default the stage that trained it. The words that it knows are gathered from the
+    captions of its training data, which must still be there. Raises CheckpointError as `load`
+    does, and FileExistsError if `out` holds a model already.
     """
     out = checkpoint.located(out)
     if (out / checkpoint.MODEL).exists():
@@ -144,8 +147,9 @@ def freeze(folder: epath.PathLike, out: epath.PathLike, *, about: str) -> None:
     checkpoint.write_frozen(
         out / checkpoint.AUTOENCODER, pipeline.vae, _halved(pipeline.vae_params)
     )
-    kept = json.dumps(checkpoint.read_record(step, "experiment"), indent=1)
-    (out / EXPERIMENT).write_text(kept)
+    if experiment is None:
+        experiment = checkpoint.read_record(step, "experiment")
+    (out / EXPERIMENT).write_text(json.dumps(experiment, indent=1))
     checkpoint.write_frozen(out, generator, _halved(pipeline.params))
 
 
