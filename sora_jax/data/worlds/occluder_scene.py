@@ -16,7 +16,8 @@ from sora_jax.data.worlds.world import Setting, Times
 Way = Literal["left", "right"]
 
 LONGEST = 12
-"""No shape is wholly hidden for more frames, at 8 a second, nor for less than about one."""
+"""No shape is wholly hidden for more frames, at 8 a second, nor for less than about one. Clips of
+more than `_LONG` seconds, in which shapes are slower, have it longer in proportion."""
 
 FPS = 8.0
 RADII = (0.1, 0.125)
@@ -28,6 +29,7 @@ _BETWEEN = 0.02
 _LEAST_HIDDEN = 0.03
 # A clip that is shorter is a part of one that lasts so long, in seconds.
 _WHOLE = 2.125
+_LONG = 8.0
 _TRIES = 200
 
 
@@ -167,7 +169,8 @@ def _mover(
     fastest = _fastest(half, width, seconds)
     hidden = bar[1] - bar[0] - 2 * half
     fast = min(fastest, FPS * hidden)
-    slow = max((hidden + 4 * half + 2 * _LEAD) / last, FPS * hidden / LONGEST)
+    longest = LONGEST * max(1, seconds / _LONG)
+    slow = max((hidden + 4 * half + 2 * _LEAD) / last, FPS * hidden / longest)
     beside = _beside(half, fastest)
     if slow > fast or bar[0] < beside or width - bar[1] < beside:
         return None

@@ -29,6 +29,8 @@ _MARGIN = BRUSH + 0.02
 _FASTEST, _SLOWEST = 0.6, 0.15
 _SWINGING = 1.0
 """How many seconds a wave or a zigzag takes at least."""
+_LONGEST = 4.125
+"""How many seconds a stroke takes at most: the picture has no room for one that takes longer."""
 _HALF_WAVE = 0.2
 _TRIES = 40
 _SAMPLES = 129
@@ -111,21 +113,33 @@ def random_strokes(
 ) -> tuple[Stroke, ...]:
     """A stroke of each colour, one after the other, that meet only where one ends.
 
-    Where there is no room for all of them, of the first colour alone.
+    They take `seconds` in all, or less where these are more than strokes can take; then the brush
+    rests. Where there is no room for all of them, of the first colour alone.
     """
-    share = seconds / len(colours)
-    kinds: list[Kind] = [_kind(rng, share) for _ in colours]
+    for _ in range(_TRIES):
+        strokes = _together(rng, setting, colours, min(seconds / len(colours), _LONGEST))
+        if strokes:
+            return strokes
+        colours = colours[:1]
+    raise AssertionError("one stroke in a few fits")
+
+
+def _together(
+    rng: np.random.Generator, setting: Setting, colours: tuple[str, ...], seconds: float
+) -> tuple[Stroke, ...]:
+    """Strokes of so many seconds each; none where there is no room for all of them."""
+    kinds: list[Kind] = [_kind(rng, seconds) for _ in colours]
     for _ in range(_TRIES):
         strokes: list[Stroke] = []
         for colour, kind in zip(colours, kinds, strict=True):
             last = strokes[-1] if strokes else None
-            stroke = _anywhere(rng, setting, colour, kind, last, share)
+            stroke = _anywhere(rng, setting, colour, kind, last, seconds)
             if not _fits(stroke, last, setting):
                 break
             strokes.append(stroke)
         else:
             return tuple(strokes)
-    return random_strokes(rng, setting, colours[:1], seconds=seconds)
+    return ()
 
 
 def _kind(rng: np.random.Generator, seconds: float) -> Kind:
