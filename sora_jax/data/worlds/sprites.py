@@ -137,8 +137,15 @@ class Sprites:
             sprite = _anywhere(rng, setting, colour)
             if held_out(sprite, place) == self.held_out and _apart(sprite, others, setting):
                 return sprite
-        assert others, "a single shape has room"
-        return None
+        if others:
+            return None
+        # Bad luck alone: the first has room, and some motion of each kind is allowed.
+        chances = [
+            dataclasses.replace(_anywhere(rng, setting, colour, motion), kind=kind)
+            for kind, motion in itertools.product(KINDS, MOTIONS)
+        ]
+        allowed = [each for each in chances if held_out(each, place) == self.held_out]
+        return allowed[rng.integers(len(allowed))]
 
     def captions(self, scene: Scene, rng: np.random.Generator) -> tuple[Caption, ...]:
         short = short_caption(slots_of(scene, rng, said=self.said), rng)
@@ -242,9 +249,12 @@ def _described(scene: Scene, rng: np.random.Generator) -> str:
     )
 
 
-def _anywhere(rng: np.random.Generator, setting: Setting, colour: str) -> Sprite:
-    """A shape that stays within the picture as long as the scene lasts."""
-    radius, motion = rng.uniform(*_RADII), MOTIONS[rng.integers(len(MOTIONS))]
+def _anywhere(
+    rng: np.random.Generator, setting: Setting, colour: str, motion: Motion | None = None
+) -> Sprite:
+    """A shape that stays within the picture as long as the scene lasts; of any motion if None."""
+    radius = rng.uniform(*_RADII)
+    motion = motion or MOTIONS[rng.integers(len(MOTIONS))]
     sides = np.array([setting.height, setting.width])
     way = np.asarray(WAYS[motion])
     free = sides - 2 * radius

@@ -70,6 +70,15 @@ def test_scenes_are_of_the_side_that_was_asked_for(wanted: bool) -> None:
     assert counts == {1, 2, 3}
 
 
+@pytest.mark.parametrize("index", [582, 3168, 4144, 13439])
+def test_where_bad_luck_would_end_all_tries_a_scene_is_found_all_the_same(index: int) -> None:
+    # The random numbers of case `index` of the suite `text_held_out`; see `evaluation.suite`.
+    setting = Setting.of(height=64, width=64, seconds=17 / 8)
+    for world in (Sprites(held_out=True), Sprites(most=1, held_out=True)):
+        scene = world.scene(stream(0, index, 3), setting)
+        assert all(held_out(sprite, scene.place) for sprite in scene.sprites)
+
+
 def test_every_colour_and_every_place_is_used() -> None:
     assert {colour for place in PLACES for colour in colours_over(place)} == {*COLOURS}
     drawn = [scene for scene, _, _ in scenes(WORLD, 200)]
