@@ -13,6 +13,7 @@ or a frozen frame have (the floors), by the same measures (`evaluation.joins`):
     diversity     RMS difference of three beginnings with one ending, grey levels
     faithfulness  PSNR of an edited clip against the clip, dB, by strength
     slots         the share of colour, shape, motion and place that are those of the edit's prompt
+    border        the change across the border of a region, over that between other columns
     towards B     connect: slots of a frame like the second clip's, less those like the first's
 
 Loop and connect have no prompt, and guidance of 1.5 on the given frames; all others --guidance on
@@ -191,6 +192,10 @@ class Tasks:
             "loop",
             lambda i: self.pipeline.loop(self.given[i][:16], frames=NEW, **self.near()).frames,
         )
+        self.given_back(
+            "loop",
+            [(m[:16], g[:16], b[:16]) for m, g, b in zip(made, self.given, self.back, strict=True)],
+        )
         self.join("loop", made, 16, self.true, SIZE.frames)
         self.closure("loop", made)
         texts = self.each(
@@ -213,6 +218,8 @@ class Tasks:
     def edit(self) -> None:
         suite, targets = Text(size=SIZE), self.asked[1:] + self.asked[:1]
         far, right = [], []
+        unedited = [_slots(suite, c, m) for c, m in zip(targets, self.back, strict=True)]
+        true = [_slots(suite, c, m) for c, m in zip(targets, self.others(self.given), strict=True)]
         for strength in STRENGTHS:
             made = self.each(
                 f"edit {strength}",
@@ -225,7 +232,13 @@ class Tasks:
             far.append([psnr(m, g).mean() for m, g in zip(made, self.given, strict=True)])
             right.append([_slots(suite, c, m) for c, m in zip(targets, made, strict=True)])
             self.row(f"edit {strength}", "faithfulness, dB", model=far[-1])
-            self.row(f"edit {strength}", "slots of the prompt", model=right[-1])
+            self.row(
+                f"edit {strength}",
+                "slots of the prompt",
+                model=right[-1],
+                real=true,
+                codec=unedited,
+            )
         falls = -joins.monotone([float(np.mean(x)) for x in far])
         rises = joins.monotone([float(np.mean(x)) for x in right])
         self.notes.append(
@@ -259,15 +272,41 @@ class Tasks:
         self.join("connect, second join", made, SIZE.frames + NEW, self.true, SIZE.frames)
         pairs = list(zip(self.asked, self.asked[1:] + self.asked[:1], strict=True))
         steps = range(SIZE.frames - 1, SIZE.frames + NEW + 1)
-        by_clip = [
-            [_towards(*pair, clip[at]) for at in steps]
-            for pair, clip in zip(pairs, made, strict=True)
+
+        def ways(clips: Clips) -> list[list[float]]:
+            return [
+                [_towards(*pair, clip[at]) for at in steps]
+                for pair, clip in zip(pairs, clips, strict=True)
+            ]
+
+        # The clips at rest before and after, and what leads from one to the other in no time or
+        # evenly.
+        still = [
+            (a[-1:].repeat(NEW, 0), b[:1].repeat(NEW, 0))
+            for a, b in zip(self.given, second, strict=True)
         ]
-        way = [float(x) for x in np.mean(by_clip, axis=0)]
+        middles = {
+            "cut": [joins.hard_cut(*each, NEW // 2) for each in still],
+            "fade": [joins.cross_fade(*each, 0, NEW - 1) for each in still],
+        }
+        arms = {"model": made} | {
+            arm: [
+                np.concatenate([a, m, b])
+                for a, m, b in zip(self.given, between, second, strict=True)
+            ]
+            for arm, between in middles.items()
+        }
+        found = {arm: ways(clips) for arm, clips in arms.items()}
+        self.row(
+            "connect",
+            "Spearman towards B",
+            **{arm: [joins.monotone(way) for way in each] for arm, each in found.items()},
+        )
+        way = [float(x) for x in np.mean(found["model"], axis=0)]
         self.notes.append(
             f"Connect: slots of the second clip less those of the first, frame by frame from the "
-            f"last given frame to the next: {', '.join(f'{x:.2f}' for x in way)}; Spearman "
-            f"{joins.monotone(way):.2f}."
+            f"last given frame to the next: {', '.join(f'{x:.2f}' for x in way)}; Spearman of "
+            f"these means {joins.monotone(way):.2f}."
         )
 
     def retake(self) -> None:
@@ -285,6 +324,10 @@ class Tasks:
             "retake of a span",
             [(k, g[:5], b[:5]) for k, g, b in zip(kept, self.given, self.back, strict=True)],
         )
+        self.given_back(
+            "retake of a span, after it",
+            [(m[13:], g[13:], b[13:]) for m, g, b in zip(made, self.given, self.back, strict=True)],
+        )
         self.join("retake of a span, first join", made, 5, self.given, 5)
         self.join("retake of a span, second join", made, 13, self.given, 13)
         half = self.each(
@@ -298,8 +341,18 @@ class Tasks:
         self.given_back(
             "retake of the left half",
             [
-                (m[:, :, 40:], g[:, :, 40:], b[:, :, 40:])
+                (m[:, :, 32:], g[:, :, 32:], b[:, :, 32:])
                 for m, g, b in zip(half, self.given, self.back, strict=True)
+            ],
+        )
+        self.row(
+            "retake of the left half",
+            "border",
+            model=[_border(clip, 32) for clip in half],
+            real=[_border(clip, 32) for clip in self.given],
+            cut=[
+                _border(np.concatenate([b[:, :, :32], a[:, :, 32:]], axis=2), 32)
+                for a, b in zip(self.given, self.others(self.given), strict=True)
             ],
         )
 
@@ -344,6 +397,12 @@ class Tasks:
 def _slots(suite: Text, case: Case, frames: Frames) -> float:
     scores = suite.scores(case, frames)
     return float(np.mean([scores[name] for name in ("colour", "shape", "motion", "place")]))
+
+
+def _border(frames: Frames, at: int) -> float:
+    """The change of pixels from column `at` - 1 to `at`, over the mean of other columns."""
+    change = np.abs(np.diff(frames.astype(float), axis=2)).mean(axis=(0, 1, 3))
+    return float((change[at - 1] + 0.25) / (np.delete(change, at - 1).mean() + 0.25))
 
 
 def _towards(first: Case, second: Case, frame: Frames) -> float:
