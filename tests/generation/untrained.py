@@ -26,7 +26,7 @@ FAST = {"steps": 2, "guidance": 2.0}
 @functools.cache
 def untrained(*, frames: int = 0) -> Pipeline:
     """A pipeline of latents of 4 x 8 x 8 pixels, whose longest clips had so many frames."""
-    vae = BlockVAE(width=8, hidden=4, blocks=1, latent_channels=8)
+    vae = BlockVAE(width=8, hidden=4, blocks=1, latent_channels=8, deblock=32.0)
     text = Bytes(length=16)
     denoiser = Denoising(
         model=DiT(width=16, depth=1, heads=2, mlp=32, latent_channels=8, text_width=8),
