@@ -32,10 +32,10 @@ class Flags(MeshFlags):
     with the package."""
     steps: int = 50
     """Steps of the sampler."""
-    guidance: float = 3.0
-    """How strongly the prompt is followed; 1 is not beyond what was learnt."""
-    guidance_given: float = 1.0
-    """The same for what is given."""
+    guidance: float | None = None
+    """How strongly the prompt is followed; 1 is not beyond what was learnt. By default 3."""
+    guidance_given: float | None = None
+    """The same for what is given. By default 1, for loop and connect 1.5."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Diffusion times (0 clean, 1 noise) between which guidance holds."""
     guidance_rescale: float = 0.0
@@ -49,13 +49,20 @@ class Flags(MeshFlags):
     sheet: str | None = None
     """A .png to draw frames of all clips into, under their prompts."""
 
-    def settings(self) -> dict[str, Any]:
-        """The settings that the pipeline takes, but for the seed."""
-        from sora_jax.diffusion.guidance import Guidance
+    def settings(self, *, between: bool = False) -> dict[str, Any]:
+        """The settings that the pipeline takes, but for the seed.
 
-        guidance = Guidance(
-            scale=self.guidance,
-            given=self.guidance_given,
+        `between` says that the task fills a gap between given frames, which has a guidance of its
+        own.
+        """
+        from sora_jax.generation.gaps import BETWEEN
+        from sora_jax.generation.model import GUIDANCE
+
+        own = BETWEEN if between else GUIDANCE
+        guidance = dataclasses.replace(
+            own,
+            scale=own.scale if self.guidance is None else self.guidance,
+            given=own.given if self.guidance_given is None else self.guidance_given,
             interval=self.guidance_interval,
             rescale=self.guidance_rescale,
         )
@@ -80,8 +87,8 @@ class TaskFlags(Flags):
     count: int = 1
     """How many clips, each of its own seed."""
 
-    def settings(self) -> dict[str, Any]:
-        return super().settings() | {
+    def settings(self, *, between: bool = False) -> dict[str, Any]:
+        return super().settings(between=between) | {
             "held": self.held,
             "height": self.height,
             "width": self.width,
@@ -107,8 +114,9 @@ def generate(
 ) -> None:
     """Generate a clip for each prompt.
 
-    A clip longer than those that the model was trained on is made hop by hop. What is finished of
-    it lies beside OUT until the end: the same command goes on with it.
+    A clip longer than those that the model was trained on is made hop by hop. Written to .mp4,
+    what is finished of it lies beside OUT until the end, and the same command goes on with it; no
+    other format, and no other command, goes on where it was stopped.
 
     Args:
         prompts: what to show; several make several clips.
@@ -133,7 +141,7 @@ def generate(
         settings: dict[str, Any] = whole | {"seed": flags.seed + number}
         if prototype is not None:
             return _prototyped(pipeline, text, path, settings, prototype, strength)
-        if frames > (pipeline.domain.frames or frames) and path.endswith(".mp4"):
+        if frames > (pipeline.domain.frames or frames) and path.lower().endswith(".mp4"):
             pipeline.generate_to(path, text, **settings)
             return None
         return pipeline.generate(text, **settings)
@@ -218,6 +226,8 @@ def loop(
 ) -> None:
     """Make a clip whose end leads into its beginning: from a clip, or from a prompt alone.
 
+    Up to three frames at the end of the clip, which fill no latent, are made anew.
+
     Args:
         video: the file.
         prompt: what is shown.
@@ -225,7 +235,7 @@ def loop(
     """
     if video is None and not prompt:
         raise ValueError("there is nothing to loop; give a VIDEO or a --prompt")
-    _run(flags, prompt, lambda p, s: p.loop(video, prompt=prompt, frames=frames, **s))
+    _run(flags, prompt, lambda p, s: p.loop(video, prompt=prompt, frames=frames, **s), between=True)
 
 
 def edit(
@@ -242,7 +252,7 @@ def edit(
         prompt: what it is to show.
         strength: 0 (as it is) to 1 (nothing of it); several are spread evenly over the clip.
     """
-    _run(flags, prompt, lambda p, s: p.edit(video, prompt, strength=strength, **s))
+    _run(flags, prompt, lambda p, s: p.edit(video, prompt, strength=strength, **s), like=video)
 
 
 def connect(
@@ -256,7 +266,12 @@ def connect(
         prompt: what is to happen between them.
         frames: between them.
     """
-    _run(flags, prompt, lambda p, s: p.connect(first, second, prompt=prompt, frames=frames, **s))
+    _run(
+        flags,
+        prompt,
+        lambda p, s: p.connect(first, second, prompt=prompt, frames=frames, **s),
+        between=True,
+    )
 
 
 def retake(
@@ -272,41 +287,64 @@ def retake(
     Args:
         video: the file.
         prompt: what it is to show.
-        span: the first frame of that part, and the one after its last.
-        box: its top, left, bottom and right in pixels.
+        span: the first frame of that part, and the one after its last, from 0 on and at the rate of
+            the model, which may not be that of the file. Enlarged to whole latents.
+        box: its top, left, bottom and right in pixels, after the file is fitted into --height and
+            --width. Enlarged to whole latents.
     """
-    _run(flags, prompt, lambda p, s: p.retake(video, prompt, span=span, box=box, **s))
+    _run(
+        flags,
+        prompt,
+        lambda p, s: p.retake(video, prompt, span=span, box=box, **s),
+        like=video,
+    )
 
 
 def _run(
-    flags: TaskFlags, prompt: str, task: Callable[[Pipeline, Any], Clip], *, frames: int = 2
+    flags: TaskFlags,
+    prompt: str,
+    task: Callable[[Pipeline, Any], Clip],
+    *,
+    frames: int = 2,
+    like: str | None = None,
+    between: bool = False,
 ) -> None:
-    """Runs a task for each seed. `frames` is how many its clips have, as far as that is known."""
+    """Runs a task for each seed.
+
+    frames   how many its clips have: 2 for any number above 1.
+    like     the file of which they have as many instead.
+    between  whether it fills a gap between given frames.
+    """
     if flags.count < 1:
         raise ValueError(f"--count {flags.count}: give 1 or more")
     paths = _numbered(flags.out, flags.count)
-    pipeline = _loaded(flags, paths, frames=frames)
+    pipeline = _loaded(flags, paths, frames=frames, like=like)
 
     def made(number: int) -> Clip:
-        return task(pipeline, flags.settings() | {"seed": flags.seed + number})
+        return task(pipeline, flags.settings(between=between) | {"seed": flags.seed + number})
 
     _write(made, paths, [prompt] * len(paths), sheet=flags.sheet)
 
 
-def _loaded(flags: Flags, paths: list[str], *, frames: int) -> Pipeline:
-    """The pipeline, after a look at where the results are to be written."""
+def _loaded(flags: Flags, paths: list[str], *, frames: int, like: str | None = None) -> Pipeline:
+    """The pipeline, after a look at where results of so many frames, or of as many as the file
+    `like` has, are to be written."""
     import sora_jax
-    from sora_jax.data.video import check_output
+    from sora_jax.data.video import check_output, probe
     from sora_jax.parallel.mesh import Mesh
     from sora_jax.training.programs import keep_in, of_user
 
     for path in paths:
-        check_output(path, frames=frames)
+        # How many frames a file has is known when the model's rate is; one suits any format.
+        check_output(path, frames=1 if like else frames)
+    known = probe(like) if like else None
     if flags.sheet:
         check_output(flags.sheet, frames=1)
     mesh = dataclasses.replace(Mesh(), **flags.axes) if flags.axes else None
     keep_in(of_user(), least=0.0)
     pipeline = sora_jax.load(flags.checkpoint, mesh=mesh)
+    if known:
+        frames = known.frames_at(pipeline.fps if known.fps else None)
     check_output(paths[0], frames=frames, fps=pipeline.fps)
     if flags.checkpoint is None:
         log.info("%s makes it; it can be asked for: %s", pipeline.source, pipeline.domain.about)

@@ -28,7 +28,7 @@ from sora_jax.diffusion.guidance import Guidance
 from sora_jax.diffusion.samplers import Estimator
 from sora_jax.diffusion.schedules import Time, Values
 
-CONTEXT = 2
+RING_CONTEXT = 2
 """Latents of a ring that are shown again before it, where it is cut open."""
 
 
@@ -128,7 +128,7 @@ def _front(t: Values) -> Values:
     return t.max(axis=(1, 2, 3), keepdims=True)
 
 
-def ring(inner: Estimator, noise: Latent, *, offset: Any, context: int = CONTEXT) -> Estimator:
+def ring(inner: Estimator, noise: Latent, *, offset: Any, context: int = RING_CONTEXT) -> Estimator:
     """Returns an estimator of latents that close to a ring, from one of open clips.
 
     Each step sees the ring cut open at another place (`offset`; arXiv 2502.20307), so that no join

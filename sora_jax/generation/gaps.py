@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from sora_jax.arrays import Size
-from sora_jax.generation.canvas import CONTEXT, Canvas
-from sora_jax.generation.model import GenerativeModel, Sampling
-from sora_jax.generation.rollout import plan_hops, roll
+from sora_jax.arrays import HostOrDevice, Size
+from sora_jax.generation.canvas import RING_CONTEXT, Canvas
+from sora_jax.generation.model import GUIDANCE, GenerativeModel, Sampling
+from sora_jax.generation.rollout import (
+    LEAST,
+    Latents,
+    in_windows,
+    loosened,
+    plan_hops,
+    plan_windows,
+    roll,
+)
 
-LEAST = 2
-"""Latents on either side of a gap: with one alone nobody could tell how things move."""
+log = logging.getLogger("sora_jax")
 
-Latents = Float[np.ndarray, "1 _ height width channels"]
+BETWEEN = dataclasses.replace(GUIDANCE, given=1.5)
+"""Guidance of what lies between given frames, which it must follow closely on both sides."""
 
 
 class Gaps(GenerativeModel):
@@ -25,13 +36,43 @@ class Gaps(GenerativeModel):
     """
 
     def sampled(
-        self, canvas: Canvas, prompt: str, how: Sampling, *, closed: bool = False
+        self,
+        canvas: Canvas,
+        prompt: str,
+        how: Sampling,
+        *,
+        noise: HostOrDevice | None = None,
+        closed: bool = False,
     ) -> Latents:
-        """Returns the latents of a canvas of one row, from the seed of the settings."""
-        keys = jax.random.key(how.seed)[None]
-        with self.ticking(1, how) as tick:
-            made = self.sample(canvas, [prompt], how, keys=keys, closed=closed, tick=tick)
-        return np.asarray(made)
+        """Returns the latents of a canvas of one row, from the seed of the settings; of one that is
+        longer than the window, in several (see `rollout.in_windows`).
+
+        noise   what to begin with; by default that of the seed.
+        closed  the latents close to a ring, which the window must hold.
+        """
+        keys, window = jax.random.key(how.seed)[None], self.window
+        if window is None or canvas.reference.shape[1] <= window:
+            with self.ticking(1, how) as tick:
+                noise = None if noise is None else jnp.asarray(noise)
+                made = self.sample(
+                    canvas, [prompt], how, keys=keys, noise=noise, closed=closed, tick=tick
+                )
+            return np.asarray(made)
+        asked = np.any(np.asarray(canvas.start) > 0, axis=(0, 2, 3))
+        asked = np.broadcast_to(asked, canvas.reference.shape[1]).tolist()
+        windows = plan_windows(asked, window=window)
+        with self.ticking(len(windows), how) as tick:
+            return in_windows(
+                self,
+                canvas,
+                [prompt],
+                how,
+                windows,
+                window=window,
+                keys=keys,
+                noise=noise,
+                tick=tick,
+            )
 
     def followed(self, latent: Latents, prompt: str, frames: int, how: Sampling) -> Latents:
         """Returns the latents of a clip and as many more as hold `frames` frames."""
@@ -73,7 +114,9 @@ class Gaps(GenerativeModel):
                 shown = after[:, : window - new]
                 canvas = blank_like(latent, new + shown.shape[1]).put(shown, at=new)
                 keys = jax.random.fold_in(key, number)[None]
-                made = np.asarray(self.sample(canvas, [prompt], how, keys=keys, tick=tick))
+                # As in `roll`; but the first is given what was encoded, which has no such faults.
+                settings = loosened(how) if number else how
+                made = np.asarray(self.sample(canvas, [prompt], settings, keys=keys, tick=tick))
                 kept = made[:, int(new < left) : new]
                 after, left = np.concatenate([kept, after], axis=1), left - kept.shape[1]
         return after, self.vae.pixel_size(begun).frames - frames
@@ -88,15 +131,13 @@ class Gaps(GenerativeModel):
         *,
         begins: bool = False,
     ) -> Latents:
-        """Returns `count` latents that lead from the end of some to the beginning of others.
+        """Returns `count` latents, at most `most_between`, that lead from the end of some to the
+        beginning of others.
 
-        `begins` says that the first of `before` is the first of a clip. Raises ValueError for more
-        than the model was trained to see with two latents on either side.
+        `begins` says that the first of `before` is the first of a clip.
         """
         window = self.window or 1 + before.shape[1] + count + after.shape[1]
         room = window - count - 1
-        if room < min(2 * LEAST, before.shape[1] + after.shape[1]):
-            self._too_many(count, window - 1 - 2 * LEAST, "between two clips")
         tail = before[:, -(room - min(room // 2, after.shape[1])) :]
         head = after[:, : room - tail.shape[1]]
         at = 0 if begins and tail.shape[1] == before.shape[1] else 1
@@ -105,25 +146,57 @@ class Gaps(GenerativeModel):
         canvas = canvas.put(tail, at=at).put(head, at=gap + count)
         return self.sampled(canvas, prompt, how)[:, gap : gap + count]
 
-    def ring(self, prompt: str, size: Size, how: Sampling) -> Latents:
-        """Returns latents that close to a ring, for `size` pixels.
+    def most_between(self, given: int) -> int | None:
+        """The most latents that fill a gap between `given` others: the model must see `LEAST` of
+        these on either side, or all. None if its window is not known."""
+        return None if self.window is None else self.window - 1 - min(2 * LEAST, given)
 
-        Raises ValueError for more than the model was trained to see, with `canvas.CONTEXT` of them
-        repeated.
-        """
-        count = size.frames // self.vae.factor.frames
-        if self.window and 1 + CONTEXT + count > self.window:
-            self._too_many(count, self.window - 1 - CONTEXT, "in a loop")
-        grid = self.vae.latent_size(size)._replace(frames=count)
+    @property
+    def most_around(self) -> int | None:
+        """The most latents of a ring, of which it must see `RING_CONTEXT` twice."""
+        return None if self.window is None else self.window - 1 - RING_CONTEXT
+
+    def ring(self, prompt: str, size: Size, how: Sampling) -> Latents:
+        """Returns latents that close to a ring, at most `most_around`, for `size` pixels."""
+        grid = self.vae.latent_size(size)
+        grid = grid._replace(frames=size.frames // self.vae.factor.frames)
         canvas = Canvas.blank(grid, self.vae.latent_channels)
         return self.sampled(canvas, prompt, how, closed=True)
 
-    def _too_many(self, count: int, most: int, where: str) -> None:
+    def whole(self, frames: int, what: str, *, most: int | None, lost: int = 0) -> int:
+        """Returns the frames of whole latents that hold those asked for, and `lost` ones besides
+        where `most` latents hold these too. A number that was not asked for is logged.
+
+        Raises ValueError for less than one latent, and for more than `most`.
+        """
         step = self.vae.factor.frames
-        raise ValueError(
-            f"{count * step} frames {where} are more than this model was trained to see at once; "
-            f"give at most {step * max(0, most)}"
-        )
+        if frames < step:
+            raise ValueError(f"frames={frames}: give at least the {step} of one latent")
+        needed, count = -(-frames // step), -(-(frames + lost) // step)
+        if most is not None and needed > most:
+            remedy = f"give at most {step * most}" if most > 0 else "its clips were too short"
+            raise ValueError(
+                f"{what}: {frames} frames are more than this model was trained to see at once; "
+                f"{remedy}"
+            )
+        if most is not None and count > most:
+            count = most
+            log.info(
+                "%s: made %d frames, the most that this model can, for %d and %d made anew",
+                what,
+                step * count,
+                frames,
+                lost,
+            )
+        elif step * count != frames + lost:
+            log.info(
+                "%s: made %d frames for %d, as a latent stands for %d",
+                what,
+                step * count,
+                frames + lost,
+                step,
+            )
+        return step * count
 
 
 def blank_like(latent: Latents, frames: int) -> Canvas:

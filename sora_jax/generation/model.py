@@ -43,12 +43,18 @@ class Tokenizer(Protocol):
     def truncated(self, texts: Sequence[str]) -> int: ...
 
 
+GUIDANCE = Guidance(scale=3.0)
+"""What a task guides by, unless it has its own or is told otherwise."""
+
+
 class Settings(TypedDict, total=False):
     """How a clip is sampled; all tasks take these by name.
 
     steps     of the sampler, which is `Euler` by default; one that is given brings its own. 50.
     guidance  how strongly the prompt is followed: 1 not beyond what was learnt. A `Guidance` has an
-              interval of times, a rescaling, and a scale for what is given. 3.
+              interval of times, a rescaling, and a scale for what is given. None, the default, is
+              the task's own: 3, and for `loop` and `connect` 1.5 for what is given besides, which
+              they keep where a number is given. Without a prompt there is nothing to follow.
     seed      the same seed gives the same clip. 0.
     negative  what to be guided away from.
     held      the diffusion time at which the model is shown what is given; a little, such as 0.02,
@@ -57,7 +63,7 @@ class Settings(TypedDict, total=False):
     """
 
     steps: int
-    guidance: float | Guidance
+    guidance: float | Guidance | None
     seed: int
     negative: str
     sampler: Sampler | None
@@ -81,19 +87,25 @@ class Sampling:
         cls,
         *,
         steps: int = 50,
-        guidance: float | Guidance = 3.0,
+        guidance: float | Guidance | None = None,
         seed: int = 0,
         negative: str = "",
         sampler: Sampler | None = None,
         held: float = 0.0,
         progress: bool = False,
+        own: Guidance = GUIDANCE,
     ) -> Sampling:
-        """Fills in what is not given. Raises ValueError for impossible values."""
+        """Fills in what is not given; `own` is the task's guidance. Raises ValueError for
+        impossible values."""
         if not 0 <= held <= 1:
             raise ValueError(f"held={held}: give a diffusion time in 0..1")
+        if guidance is None:
+            guidance = own
+        elif not isinstance(guidance, Guidance):
+            guidance = dataclasses.replace(own, scale=guidance)
         return cls(
             sampler=Euler(steps=steps) if sampler is None else sampler,
-            guidance=guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance),
+            guidance=guidance,
             seed=seed,
             negative=negative,
             held=held,
@@ -138,16 +150,20 @@ class GenerativeModel:
     ) -> tuple[Sampling, Need]:
         """Looks at what is asked for before any work: prompts of `size` pixels, `batch` together.
 
-        Returns the settings that apply, as what is not `given` cannot be weighed. Raises ValueError
-        for an impossible size and MemoryError, with the estimate, for one that does not fit.
+        Returns the settings that apply: what is not `given` cannot be weighed, and prompts that are
+        what to be guided away from (both empty, say) cannot be followed. Raises ValueError for an
+        impossible size and MemoryError, with the estimate, for one that does not fit.
         """
         if min(*size, batch) < 1:
             raise ValueError(
                 f"size {size} in batches of {batch} is impossible; all of these start at 1"
             )
-        if how.guidance.weighs_given and not given:
-            plain = dataclasses.replace(how.guidance, given=1.0)
-            how = dataclasses.replace(how, guidance=plain)
+        guidance = how.guidance
+        if not given:
+            guidance = dataclasses.replace(guidance, given=1.0)
+        if all(prompt == how.negative for prompt in prompts):
+            guidance = dataclasses.replace(guidance, scale=1.0)
+        how = dataclasses.replace(how, guidance=guidance)
         need = needed(self, size, estimates=how.guidance.estimates, batch=batch)
         if how.progress:
             log.info("%s", need)

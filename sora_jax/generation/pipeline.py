@@ -146,10 +146,9 @@ class Pipeline(Tasks):
         how = Sampling.of(**settings)
         old = read_frames(small, fps=self.fps, what="small")
         size = Size(len(old), height, width)
-        how, need = self.prepare([prompt], size, how, given=True)
+        codec, how = self._ready(prompt, size, how)
         if not 0 <= strength <= 1:
             raise ValueError(f"strength={strength}: give a number in 0..1")
-        codec = self.codec(need.tile)
         latent = codec.encode(resized(old, height, width))
         key = jax.random.key(how.seed)[None]
         coarse = (1, *self.vae.latent_size(Size(*old.shape[:3])), latent.shape[-1])
@@ -159,8 +158,7 @@ class Pipeline(Tasks):
         )
         grid = Size(*latent.shape[1:4])
         canvas = Canvas.blank(grid, latent.shape[-1]).put(latent, at=0, level=strength)
-        with self.ticking(1, how) as tick:
-            made = self.sample(canvas, [prompt], how, keys=key, noise=jnp.asarray(noise), tick=tick)
+        made = self.sampled(canvas, prompt, how, noise=noise)
         frames = codec.decode(made)[0][:, :height, :width]
         return self.clip(frames, how, task="refine", prompt=prompt, size=size, strength=strength)
 

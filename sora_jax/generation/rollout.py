@@ -1,5 +1,7 @@
 """Clips longer than a model was trained on: hop by hop, each given the last latents so far.
 
+A long canvas, such as that of a clip to be edited, is made in the same way, window by window.
+
 Latents are handed on as they are: a way through pixels and the encoder at each hop would shift
 colours a little, every time. The first hops hold all that there is from the clip's beginning. A
 later one holds the last few latents; these are from the middle of a clip, and the first place of a
@@ -15,22 +17,26 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from sora_jax.arrays import Key, Size
+from sora_jax.arrays import HostOrDevice, Key, Size
 from sora_jax.diffusion.samplers import fold
 from sora_jax.generation.canvas import Canvas
-from sora_jax.generation.model import GenerativeModel, Sampling, Tick
+from sora_jax.generation.model import GenerativeModel, Sampling, Tick, start_noise
 
-CONTEXT = 3
+HISTORY = 3
 """Latents that a hop from the middle of a clip is given."""
 
 HELD = 0.02
 """The diffusion time at which it is shown them."""
 
-Latents = Float[np.ndarray, "batch frames height width channels"]
+LEAST = 2
+"""Latents on either side of a gap: with one alone nobody could tell how things move."""
+
+Latents = Float[np.ndarray, "batch _ height width channels"]
 
 
 class Hop(NamedTuple):
@@ -50,21 +56,111 @@ def plan_hops(past: int, count: int, *, window: int | None) -> list[Hop]:
     """
     if window is None or past + count <= window:
         return [Hop(length=past + count, given=past, at=0, new=count)]
-    context = min(CONTEXT, (window - 1) // 2)
-    if context < 1:
-        raise ValueError(
-            f"this model was trained on clips of {window} latent frames, too few to go on from"
-        )
-    hops = []
+    history, hops = _history(window), []
     while count > 0:
-        if past <= context + 1:
+        if past <= history + 1:
             hop = Hop(length=window, given=past, at=0, new=window - past)
         else:
-            hop = Hop(length=window, given=context, at=1, new=window - 1 - context)
+            hop = Hop(length=window, given=history, at=1, new=window - 1 - history)
         hop = hop._replace(new=min(hop.new, count))
         hops.append(hop)
         past, count = past + hop.new, count - hop.new
     return hops
+
+
+class Window(NamedTuple):
+    """One sampling of a canvas, from latent frame `start` on; those of `new` to `stop` are kept."""
+
+    start: int
+    new: int
+    stop: int
+
+
+def plan_windows(asked: list[bool], *, window: int) -> list[Window]:
+    """Returns how a canvas of more latent frames than a window is made, `asked` of it anew.
+
+    What is asked for is made after up to `HISTORY` latents, and together with what follows it where
+    there is room for that. Raises ValueError for a model that was trained on images alone.
+    """
+    history, frames = _history(window), len(asked)
+    windows, new = [], 0
+    while any(asked[new:]):
+        new = asked.index(True, new)
+        stop = [*asked, False].index(False, new)
+        beyond = min(stop + LEAST, frames)
+        start, end = 0, window
+        if new > history + 1:
+            room = window - 1
+            start = min(new - history, frames - room)
+            if beyond - room <= new - min(LEAST, history):
+                start = max(start, beyond - room)
+            end = start + room
+        if beyond > end:
+            # A part is left for the next window, which sees what follows.
+            stop = max(new + 1, min(end, stop - 1))
+        windows.append(Window(start=start, new=new, stop=stop))
+        new = stop
+    return windows
+
+
+def in_windows(
+    model: GenerativeModel,
+    canvas: Canvas,
+    prompts: list[str],
+    how: Sampling,
+    windows: list[Window],
+    *,
+    window: int,
+    keys: Key,
+    noise: HostOrDevice | None = None,
+    tick: Tick | None = None,
+) -> Latents:
+    """Returns the latents of a canvas, made in windows of `window` latents.
+
+    To each, what those before it made is given, as what was given from the beginning is. One that
+    does not begin the canvas has a first latent of its own, which is thrown away.
+
+    keys   of the rows; each window folds them with its number, but for the first.
+    noise  what to begin with, of the whole canvas; by default that of the keys.
+    """
+    noise = np.asarray(start_noise(keys, canvas.reference.shape) if noise is None else noise)
+    made, start = np.array(canvas.reference), np.asarray(canvas.start)
+    level = np.broadcast_to(start, (*made.shape[:2], *start.shape[2:])).copy()
+    for number, (begin, new, stop) in enumerate(windows):
+        own = fold(keys, number) if number else keys
+        before = int(begin > 0)
+        shown = slice(begin, begin + window - before)
+        reference, start, fresh = made[:, shown], level[:, shown], noise[:, shown]
+        if before:
+            first = np.zeros_like(reference[:, :1])
+            reference = np.concatenate([first, reference], axis=1)
+            start = np.concatenate([np.ones_like(start[:, :1]), start], axis=1)
+            fresh = np.concatenate([start_noise(own, first.shape), fresh], axis=1)
+        part = model.sample(
+            Canvas(reference=jnp.asarray(reference), start=jnp.asarray(start)),
+            prompts,
+            loosened(how) if before else how,
+            keys=own,
+            noise=jnp.asarray(fresh),
+            tick=tick,
+        )
+        kept = slice(before + new - begin, before + stop - begin)
+        made[:, new:stop], level[:, new:stop] = part[:, kept], 0
+    return made
+
+
+def loosened(how: Sampling) -> Sampling:
+    """Returns settings that show a little noise on what is given, against faults that grow."""
+    return dataclasses.replace(how, held=max(how.held, HELD))
+
+
+def _history(window: int) -> int:
+    """How many latents a hop is given. Raises ValueError for a window without room for any."""
+    if window < 3:
+        raise ValueError(
+            f"this model was trained on clips of {window} latent frames, too few to go on from"
+        )
+    return min(HISTORY, (window - 1) // 2)
 
 
 def roll(
@@ -93,9 +189,7 @@ def roll(
             )
             if past is not None and hop.given:
                 canvas = canvas.put(past[:, -hop.given :], at=hop.at)
-            settings = how
-            if hop.at:
-                settings = dataclasses.replace(how, held=max(how.held, HELD))
+            settings = loosened(how) if hop.at else how
             own = fold(keys, number) if number else keys
             begin = hop.at + hop.given
             latent = model.sample(canvas, prompts, settings, keys=own, tick=tick)

@@ -14,10 +14,11 @@ import numpy as np
 
 from sora_jax.arrays import Size
 from sora_jax.generation.clip import Clip
-from sora_jax.generation.gaps import LEAST, Gaps, blank_like
+from sora_jax.generation.gaps import BETWEEN, Gaps, blank_like
 from sora_jax.generation.inputs import Frames, Given, fit, like, read_frames
 from sora_jax.generation.model import Sampling, Settings
 from sora_jax.generation.pixels import Codec
+from sora_jax.generation.rollout import LEAST
 
 log = logging.getLogger("sora_jax")
 
@@ -105,31 +106,33 @@ class Tasks(Gaps):
     ) -> Clip:
         """Returns a clip whose end leads into its beginning.
 
-        Of a video: all of it, and `frames` that lead from its end back to its beginning. Of a
-        prompt alone: `frames` in all, of 64 x 64 pixels unless said otherwise. In both cases as
-        many as fill whole latents.
+        Of a video: its frames, and `frames` that lead from its end back to its beginning. Its last
+        frames, up to three, fill no latent: they are made anew, as part of the way back, as far as
+        the model sees so much at once. Of a prompt alone: `frames` in all, of 64 x 64 pixels unless
+        said otherwise. In both cases as many as fill whole latents.
         """
-        how = Sampling.of(**settings)
+        how = Sampling.of(own=BETWEEN, **settings)
         step = self.vae.factor.frames
-        if frames < step:
-            raise ValueError(f"frames={frames}: give at least the {step} of one latent")
         told = {"task": "loop", "prompt": prompt}
         if video is None:
-            size = Size(_rounded(frames, step, "the loop"), height or 64, width or 64)
+            count = self.whole(frames, "the loop", most=self.most_around)
+            size = Size(count, height or 64, width or 64)
             codec, how = self._ready(prompt, size, how, given=False)
             latent = self.ring(prompt, size, how)
             return self.clip(codec.decode_ring(latent)[:, : size.height, : size.width], how, **told)
         old = fit(read_frames(video, fps=self.fps), height=height, width=width)
-        whole = len(old) // step
+        whole, rest = divmod(len(old), step)
         if whole < LEAST:
             raise ValueError(
                 f"the video has {len(old)} frames; a loop needs at least {LEAST * step} of them"
             )
-        if rest := len(old) % step:
+        if rest:
             log.info("video: its last %d frames fill no latent and are made anew", rest)
-        gap = _rounded(frames + rest, step, "the way back")
+        most = self.most_between(2 * whole)
+        gap = self.whole(frames, "the way back", most=most, lost=rest)
+        old = old[: whole * step]
         codec, how = self._ready(prompt, Size(len(old) + gap, *old.shape[1:3]), how)
-        latent = codec.encode_lone(old[: whole * step])
+        latent = codec.encode_lone(old)
         bridge = self.bridge(latent, latent, prompt, gap // step, how)
         made = codec.decode_ring(np.concatenate([latent, bridge], axis=1))
         return self.clip(_cut(made, 0, len(made), old), how, **told)
@@ -178,15 +181,14 @@ class Tasks(Gaps):
 
         As many as fill whole latents. The second clip is made the size of the first.
         """
-        how = Sampling.of(**settings)
+        how = Sampling.of(own=BETWEEN, **settings)
         step = self.vae.factor.frames
-        if frames < step:
-            raise ValueError(f"frames={frames}: give at least the {step} of one latent")
         a = fit(
             read_frames(first, fps=self.fps, what="first"), height=height, width=width, what="first"
         )
         b = like(read_frames(second, fps=self.fps, what="second"), a, what="second")
-        gap = _rounded(frames, step, "what connects them")
+        given = self.vae.latent_size(Size(len(a), 1, 1)).frames + -(-len(b) // step)
+        gap = self.whole(frames, "what connects them", most=self.most_between(given))
         size = Size(len(a) + gap + len(b), *a.shape[1:3])
         codec, how = self._ready(prompt, size, how)
         (before, skipped), after = codec.encode_ending(a), codec.encode_lone(b)
@@ -259,14 +261,6 @@ class Tasks(Gaps):
 def _cut(made: np.ndarray, start: int, count: int, like: np.ndarray) -> np.ndarray:
     """`count` frames from `start` on, of the height and width of others."""
     return made[start : start + count, : like.shape[1], : like.shape[2]]
-
-
-def _rounded(frames: int, step: int, what: str) -> int:
-    """Frames rounded up to whole latents, which is said."""
-    whole = -(-frames // step) * step
-    if whole != frames:
-        log.info("%s: made %d frames for %d, as a latent stands for %d", what, whole, frames, step)
-    return whole
 
 
 def _check_part(frames: Frames, span: tuple[int, int], box: Box) -> None:

@@ -5,8 +5,11 @@ import logging
 import numpy as np
 import pytest
 
+from sora_jax.arrays import Size
 from sora_jax.data.video import read_clip, read_metadata
-from sora_jax.generation.rollout import CONTEXT, Kept, plan_hops
+from sora_jax.generation.canvas import Canvas
+from sora_jax.generation.model import Sampling
+from sora_jax.generation.rollout import HISTORY, LEAST, Kept, plan_hops, plan_windows
 from tests.generation.untrained import FAST, same, untrained
 
 SIZE = {"height": 16, "width": 24}
@@ -23,7 +26,7 @@ def test_hops_make_what_is_asked_for_within_the_window(past: int, count: int, wi
         assert hop.length <= window or (len(hops) == 1 and hop.length == past + count)
         assert hop.at + hop.given + hop.new <= hop.length
         # All that there is, or the last ones behind a first latent that is thrown away.
-        assert (hop.at, hop.given) == (0, made) or hop.at == 1 <= hop.given <= CONTEXT
+        assert (hop.at, hop.given) == (0, made) or hop.at == 1 <= hop.given <= HISTORY
         made += hop.new
     # Few programs are compiled.
     assert len({hop.length for hop in hops}) == 1
@@ -37,6 +40,45 @@ def test_of_an_unknown_window_all_is_one_hop():
 def test_a_model_of_images_cannot_go_on():
     with pytest.raises(ValueError, match="too few to go on from"):
         plan_hops(1, 1, window=1)
+    with pytest.raises(ValueError, match="too few to go on from"):
+        plan_windows([True] * 3, window=2)
+
+
+@pytest.mark.parametrize("window", [3, 4, 5, 9])
+@pytest.mark.parametrize("frames", [10, 14, 25])
+@pytest.mark.parametrize("asked", [(0, None), (0, 1), (3, 5), (6, 9), (4, None), (-1, None)])
+def test_windows_make_what_is_asked_for_behind_what_they_are_given(window, frames, asked):
+    wanted = np.zeros(frames, bool)
+    wanted[slice(*asked)] = True
+    windows, left = plan_windows(wanted.tolist(), window=window), wanted.copy()
+    for start, new, stop in windows:
+        assert left[new:stop].all() and not left[:new].any()
+        left[new:stop] = False
+        end = start + window - (start > 0)
+        assert stop <= end <= frames
+        # The past of what is new: all, or a few latents behind one that is thrown away.
+        assert start == 0 or new - start >= min(LEAST, (window - 1) // 2)
+    assert not left.any()
+    # What follows the last one is seen where the window has room for it.
+    if windows and window == 9:
+        assert end >= min(stop + LEAST, frames)
+
+
+def test_a_canvas_longer_than_the_window_keeps_what_is_given_to_the_bit():
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(1, 14, 2, 3, 8)).astype(np.float32)
+    level = rng.choice([0.0, 0.6, 1.0], size=(14, 2, 3))
+    level[4:7] = 0
+    canvas, how = (
+        Canvas.blank(Size(14, 2, 3), 8).put(latent, at=0, level=level),
+        Sampling.of(**FAST),
+    )
+    made = untrained(frames=17).sampled(canvas, "red", how)
+    assert np.array_equal((made != latent).any(-1)[0], level > 0)
+    # Nothing depends on windows where one holds all.
+    short = Canvas.blank(Size(5, 2, 3), 8).put(latent[:, :5], at=0, level=level[:5])
+    one, other = (untrained(frames=n).sampled(short, "red", how) for n in (0, 17))
+    assert np.array_equal(one, other)
 
 
 def test_a_long_clip_has_all_of_its_frames_and_a_beginning_of_its_own():

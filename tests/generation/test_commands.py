@@ -1,0 +1,69 @@
+"""The commands that make clips, up to the pipeline: where they write, and what they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sora_jax
+from sora_jax import cli
+from sora_jax.data.video import read_clip, read_metadata, write_video
+from sora_jax.training import programs
+from tests.generation.untrained import clip, untrained
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(sora_jax, "load", lambda *_, **__: untrained(frames=33), raising=False)
+    monkeypatch.setattr(programs, "keep_in", lambda *_, **__: None)
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(*arguments: str, capsys: Any) -> str:
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    return capsys.readouterr().err
+
+
+def test_an_image_is_edited_and_retaken_to_an_image(capsys: Any) -> None:
+    write_video("image.png", clip(1, 24, 16), fps=8)
+    cli.main(["edit", "image.png", "red", "--out", "edited.png", "--steps", "2"])
+    retake = ["retake", "image.png", "red", "--box", "0", "0", "8", "8"]
+    cli.main([*retake, "--out", "retaken.png", "--steps", "2"])
+    for name in ("edited.png", "retaken.png"):
+        assert read_clip(name).shape == (1, 24, 16, 3)
+    write_video("clip.mp4", clip(5), fps=8)
+    said = refused("edit", "clip.mp4", "red", "--out", "edited2.png", capsys=capsys)
+    assert "a .png holds one frame, not 5" in said
+    assert "no folder" in refused("edit", "x.mp4", "red", "--out", "no/x.mp4", capsys=capsys)
+    assert "x.mp4" in refused("edit", "x.mp4", "red", capsys=capsys)
+
+
+def test_flags_of_guidance_default_to_what_the_task_has(capsys: Any) -> None:
+    write_video("clip.mp4", clip(8), fps=8)
+    few = ["--frames", "4", "--steps", "1", "--out", "out.mp4"]
+
+    def guidance(*arguments: str) -> str:
+        cli.main([*arguments, *few])
+        return read_metadata("out.mp4")["guidance"]
+
+    assert "scale=3.0, given=1.0" in guidance("extend", "clip.mp4", "red")
+    assert "scale=3.0, given=1.5" in guidance("connect", "clip.mp4", "clip.mp4", "red")
+    assert "scale=1.0, given=1.5" in guidance("loop", "clip.mp4")
+    own = ("--guidance", "2", "--guidance-given", "1")
+    assert "scale=2.0, given=1.0" in guidance("connect", "clip.mp4", "clip.mp4", "red", *own)
+
+
+def test_long_clips_are_streamed_to_any_mp4(monkeypatch: Any) -> None:
+    streamed = []
+    monkeypatch.setattr(
+        type(untrained()), "generate_to", lambda self, path, *_, **__: streamed.append(path)
+    )
+    few = ["generate", "red", "--frames", "37", "--height", "16", "--width", "16", "--steps", "1"]
+    cli.main([*few, "--out", "LONG.MP4"])
+    assert streamed == ["LONG.MP4"]
+    cli.main([*few, "--out", "long.gif"])
+    assert len(streamed) == 1 and np.asarray(read_clip("long.gif")).shape == (37, 16, 16, 3)
