@@ -34,16 +34,22 @@ def seam_ratio(frames: Frames, at: int, *, around: int = 8) -> float:
     """The change into frame `at` over the median of the changes around it: 1 without a seam.
 
     around  how many changes on either side are looked at.
+
+    Raises ValueError for a frame without one on both sides, and where there is no other change.
     """
     _check_place(frames, at)
     step = changes(frames)
     low, high = max(0, at - 1 - around), at + around
     others = np.concatenate([step[low : at - 1], step[at:high]])
+    if not others.size:
+        raise ValueError(f"{len(frames)} frames have no change to compare a seam with; give 3")
     return float((step[at - 1] + _STILL) / (np.median(others) + _STILL))
 
 
 def loop_closure(frames: Frames) -> float:
-    """The `seam_ratio` from the last frame to the first."""
+    """The `seam_ratio` from the last frame to the first. Raises ValueError for less than three."""
+    if len(frames) < 3:
+        raise ValueError(f"a loop that can have a seam has 3 frames or more, not {len(frames)}")
     half = len(frames) // 2
     return seam_ratio(np.roll(frames, half, axis=0), half)
 
@@ -53,6 +59,7 @@ def velocity_mismatch(frames: Frames, at: int, *, over: int = 2) -> float:
 
     The distance between the mean velocities of the blocks that move on either side, each over
     `over` steps; 0 where nothing moves. Things that bounce have a mismatch in real clips too.
+    Raises ValueError for a frame without one on both sides.
     """
     _check_place(frames, at)
     sides = frames[max(0, at - 1 - over) : at], frames[at : at + 1 + over]
@@ -93,7 +100,8 @@ def _moves(one: ndarray, two: ndarray) -> Float[ndarray, "rows columns 2"]:
 def colour_drift(frames: Frames, hop: int) -> float:
     """How far the mean colour moves from one hop of so many frames to the next, in grey levels.
 
-    The mean over hops of the length of the step in red, green and blue.
+    The mean over hops of the length of the step in red, green and blue. Raises ValueError for
+    frames that do not hold two hops.
     """
     parts = [frames[start : start + hop] for start in range(0, len(frames) - hop + 1, hop)]
     means = np.array([part.mean(axis=(0, 1, 2)) for part in parts])
@@ -103,7 +111,10 @@ def colour_drift(frames: Frames, hop: int) -> float:
 
 
 def diversity(clips: Sequence[Frames]) -> float:
-    """The root mean square difference between clips of one length, pair by pair, in grey levels."""
+    """The root mean square difference between clips of one length, pair by pair, in grey levels.
+
+    Raises ValueError for less than two clips.
+    """
     pairs = list(itertools.combinations([clip.astype(np.float32) for clip in clips], 2))
     if not pairs:
         raise ValueError("diversity is of two clips or more")
