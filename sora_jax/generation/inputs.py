@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from sora_jax.arrays import Size
 from sora_jax.data.framing import fitted, resized
-from sora_jax.data.video import probe, read_clip
+from sora_jax.data.video import frames_at_rate, probe, read_clip
 from sora_jax.generation.clip import Clip
 
 log = logging.getLogger("sora_jax")
@@ -72,8 +72,10 @@ def _at_rate(
     if rate == fps or len(frames) == 1:
         return frames
     log.info("%s: read at %g frames per second, not %g", what, fps, rate)
-    count = max(1, round(len(frames) * fps / rate))
-    return frames[np.minimum((np.arange(count) * rate / fps).astype(int), len(frames) - 1)]
+    # As files are read: as many as begin before the end, each the one on display at its time.
+    count = frames_at_rate(len(frames), rate, fps=fps)
+    shown = np.floor(np.arange(count) * rate / fps + 1e-6).astype(int)
+    return frames[np.minimum(shown, len(frames) - 1)]
 
 
 def fit(

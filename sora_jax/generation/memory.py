@@ -6,32 +6,42 @@ import dataclasses
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 
 from sora_jax.arrays import Size
 from sora_jax.generation.pixels import AT_ONCE, LEAST_TILE
-from sora_jax.models.accounting import decoder_bytes, transformer
+from sora_jax.models.accounting import decoder_bytes, encoding, transformer
+from sora_jax.models.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    from sora_jax.generation.model import GenerativeModel
 
 log = logging.getLogger("sora_jax")
 
 _SHARE = 4
-"""The decoder takes at most one part in four of the memory; larger pictures go in tiles."""
+"""The autoencoder takes at most one part in four of the memory; larger pictures go in tiles."""
 
 _RUNS_WITH = {"cpu": 2.0}
-"""How many times what XLA plans for a decoder it takes while it runs, as measured
+"""How many times what XLA plans for an autoencoder it takes while it runs, as measured
 (experiments/benchmarks/sizes.py); elsewhere as much as it plans."""
 
 _PROGRAMS = 80 * 2**20
 """Bytes that compiling and the programs themselves take, as measured."""
+
+_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""What a container may take of the machine's memory, in versions 2 and 1 of cgroup."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Need:
     """What sampling a clip takes.
 
-    tile  the longest side, in latents, that is decoded as a whole; None where all of it is.
+    tile  the longest side, in latents, that is coded as a whole; None where all of it is.
     """
 
     size: Size
@@ -39,30 +49,42 @@ class Need:
     tile: int | None
 
     def __str__(self) -> str:
-        tiles = "" if self.tile is None else f", decoded in tiles of {self.tile} latents"
+        tiles = "" if self.tile is None else f", coded in tiles of {self.tile} latents"
         return f"{self.size} needs about {_gib(self.bytes)}{tiles}"
 
 
-def needed(pipeline: Any, size: Size, *, estimates: int, batch: int = 1) -> Need:
+def needed(
+    model: GenerativeModel, size: Size, *, estimates: int, batch: int = 1, encodes: bool = False
+) -> Need:
     """Returns what sampling `batch` clips of `size` pixels together takes of a device, with what is
-    in use there already. Devices that share the work take equal parts of it.
+    in use there already. Devices that share the work take equal parts of it. Of a longer clip the
+    transformer has as much at once as it was trained on, the autoencoder `AT_ONCE` latents.
 
-    `estimates` are those that guidance makes at once. Raises MemoryError, with the estimate, where
-    there is not so much.
+    estimates  that guidance makes at once.
+    encodes    whether there are pixels to encode before.
+
+    Raises MemoryError, with the estimate, where there is not so much.
     """
     there = available_bytes()
-    vae, denoiser = pipeline.vae, pipeline.denoiser
+    vae, denoiser = model.vae, model.denoiser
     latent = vae.latent_size(size)
-    shares = pipeline.devices.sharing_pictures(
+    seen = latent._replace(frames=min(latent.frames, model.window or latent.frames))
+    shares = model.devices.sharing_pictures(
         latent._replace(frames=min(latent.frames, AT_ONCE)), begins=latent.frames <= AT_ONCE
     )
-    tile = None if there is None else _tile(vae, size, batch, shares * there // _SHARE)
-    text = denoiser.text.positions(pipeline.tokenizer.tokens([""]).tokens.shape[1])
+
+    def codec(tile: int | None) -> int:
+        return _codec_bytes(vae, size, batch=batch, tile=tile, encodes=encodes) // shares
+
+    tile = None
+    if there is not None and codec(None) > there // _SHARE:
+        sides = range(max(latent[1:]) - 1, LEAST_TILE, -LEAST_TILE)
+        tile = next((side for side in sides if codec(side) <= there // _SHARE), LEAST_TILE)
+    text = denoiser.text.positions(model.tokenizer.tokens([""]).tokens.shape[1])
     step = transformer(
-        denoiser.model, latent, text=text, batch=batch * estimates
-    ).working_bytes // pipeline.devices.sharing(batch * estimates)
-    decoder = _decoder_bytes(vae, size, batch=batch, tile=tile) // shares
-    need = in_use_bytes() + _PROGRAMS + max(step, decoder)
+        denoiser.model, seen, text=text, batch=batch * estimates
+    ).working_bytes // model.devices.sharing(batch * estimates)
+    need = in_use_bytes() + _PROGRAMS + max(step, codec(tile))
     if there is not None and need > there:
         raise MemoryError(
             f"{size} needs about {_gib(need)}, and this device has {_gib(there)}; ask for fewer "
@@ -72,32 +94,29 @@ def needed(pipeline: Any, size: Size, *, estimates: int, batch: int = 1) -> Need
     return Need(size=size, bytes=need, tile=tile)
 
 
-def _tile(vae: Any, size: Size, batch: int, room: int) -> int | None:
-    """The largest tile whose decoding fits into `room`; None where the whole picture does."""
-
-    def fits(tile: int | None) -> bool:
-        return _decoder_bytes(vae, size, batch=batch, tile=tile) <= room
-
-    if fits(None):
-        return None
-    sides = vae.latent_size(size)[1:]
-    tiles = range(max(sides) - 1, LEAST_TILE, -LEAST_TILE)
-    return next((tile for tile in tiles if fits(tile)), LEAST_TILE)
-
-
-def _decoder_bytes(vae: Any, size: Size, *, batch: int, tile: int | None) -> int:
+def _codec_bytes(
+    vae: Autoencoder, size: Size, *, batch: int, tile: int | None, encodes: bool
+) -> int:
+    """What decoding takes at its peak, or encoding if that is more."""
     planned = decoder_bytes(vae, size, latents_at_once=AT_ONCE, batch=batch, tile=tile)
+    if encodes:
+        side = max(size) if tile is None else tile * vae.factor.height
+        frames = min(size.frames, AT_ONCE * vae.factor.frames)
+        part = Size(frames, min(size.height, side), min(size.width, side))
+        planned = max(planned, encoding(vae, part, batch=batch).working_bytes)
     return int(planned * _RUNS_WITH.get(jax.default_backend(), 1.0))
 
 
 def available_bytes() -> int | None:
-    """The memory of this process's first device: the accelerator's, or the machine's on CPU.
-
-    None where the platform does not tell.
+    """The memory of this process's first device: the accelerator's; on CPU the machine's, or what
+    the container may take of it. None where the platform does not tell.
     """
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limits = (path.read_text().strip() for path in _LIMITS if path.exists())
+        # Version 2 says "max" where there is none, version 1 a number beyond any machine.
+        return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
     statistics = device.memory_stats() or {}
     return statistics.get("bytes_limit")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -141,14 +142,30 @@ class GenerativeModel:
         frames = self.domain.frames
         return self.vae.latent_size(Size(frames, 1, 1)).frames if frames else None
 
+    def fingerprint(self) -> str:
+        """Returns 16 hexadecimal digits that tell these parameters from others."""
+        sums = self.devices.everywhere(_sums((self.params, self.vae_params)))
+        found = [(jax.tree_util.keystr(at), int(x)) for at, x in jax.tree.leaves_with_path(sums)]
+        return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+
     def codec(self, tile: int | None = None) -> Codec:
         """Returns what turns clips into latents and back, in tiles if they are large."""
         return Codec(vae=self.vae, params=self.vae_params, tile=tile, devices=self.devices)
 
     def prepare(
-        self, prompts: Sequence[str], size: Size, how: Sampling, *, batch: int = 1, given: bool
+        self,
+        prompts: Sequence[str],
+        size: Size,
+        how: Sampling,
+        *,
+        batch: int = 1,
+        given: bool,
+        encodes: bool = False,
     ) -> tuple[Sampling, Need]:
         """Looks at what is asked for before any work: prompts of `size` pixels, `batch` together.
+
+        given    whether the model is given latents.
+        encodes  whether pixels are encoded for it.
 
         Returns the settings that apply: what is not `given` cannot be weighed, and prompts that are
         what to be guided away from (both empty, say) cannot be followed. Raises ValueError for an
@@ -164,7 +181,7 @@ class GenerativeModel:
         if all(prompt == how.negative for prompt in prompts):
             guidance = dataclasses.replace(guidance, scale=1.0)
         how = dataclasses.replace(how, guidance=guidance)
-        need = needed(self, size, estimates=how.guidance.estimates, batch=batch)
+        need = needed(self, size, estimates=how.guidance.estimates, batch=batch, encodes=encodes)
         if how.progress:
             log.info("%s", need)
         if cut := self.tokenizer.truncated(prompts):
@@ -262,6 +279,17 @@ class GenerativeModel:
         }
         metadata = {name: str(value) for name, value in settings.items()}
         return Clip(frames=frames, fps=self.fps, metadata=metadata)
+
+
+@jax.jit
+def _sums(tree: Any) -> Any:
+    """The sum of the bits of each array, taken for integers: the same in any order."""
+
+    def total(leaf: Any) -> Any:
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
+        return jnp.sum(bits, dtype=jnp.uint32)
+
+    return jax.tree.map(total, tree)
 
 
 def start_noise(keys: Key, shape: tuple[int, ...]) -> Latent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Unpack, overload
@@ -21,6 +22,8 @@ from sora_jax.generation.inputs import Given, read_frames
 from sora_jax.generation.model import Sampling, Settings, start_noise
 from sora_jax.generation.rollout import Hop, Kept, plan_hops, roll
 from sora_jax.generation.tasks import Tasks
+
+log = logging.getLogger("sora_jax")
 
 
 class Pipeline(Tasks):
@@ -98,7 +101,8 @@ class Pipeline(Tasks):
         """Writes the clip of `generate` to a file, of any length in the same memory.
 
         The latents of finished hops lie in a folder beside it, `path` and ".parts", until it is
-        written: called again with the same settings, it goes on where it was stopped. Raises
+        written: called again with the same settings and weights, it goes on where it was stopped.
+        That needs an .mp4; frames of other formats are gathered before they are written. Raises
         ValueError if parts of another clip lie there, else what `generate` and `write_video` raise.
         """
         size = Size(frames, height, width)
@@ -111,7 +115,8 @@ class Pipeline(Tasks):
             prompt=prompt,
             size=size,
         ).metadata
-        kept = Kept.open(f"{os.fspath(path)}.parts", dict(told))
+        record = dict(told) | {"weights": self.fingerprint()}
+        kept = Kept.open(f"{os.fspath(path)}.parts", record)
         with self.ticking(len(hops), how) as tick:
             latents = roll(
                 self,
@@ -141,14 +146,25 @@ class Pipeline(Tasks):
 
         The small clip is enlarged and noised to `strength`; and where it came from the same seed,
         the low frequencies of that noise are the noise that it was made of. It is enlarged in
-        pixels: latents of another resolution are not those of a larger picture.
+        pixels: latents of another resolution are not those of a larger picture. Where the aspect
+        ratio is another it is stretched, which is logged.
+
+        strength  the diffusion time that it is noised to, 0 (only enlarged) to 1 (nothing of it but
+                  the noise's low frequencies).
+
+        Raises ValueError for another strength or an impossible size, VideoError for a file that
+        cannot be read, and MemoryError, with the estimate, for a size that does not fit.
         """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength={strength}: give a number in 0..1")
         how = Sampling.of(**settings)
         old = read_frames(small, fps=self.fps, what="small")
         size = Size(len(old), height, width)
         codec, how = self._ready(prompt, size, how)
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength={strength}: give a number in 0..1")
+        rows, columns = old.shape[1:3]
+        # Sides that were divided and rounded down are off by less than a pixel of the small clip.
+        if abs(height * columns - width * rows) >= max(height, width):
+            log.info("small: stretched, made %dx%d of %dx%d", height, width, rows, columns)
         latent = codec.encode(resized(old, height, width))
         key = jax.random.key(how.seed)[None]
         coarse = (1, *self.vae.latent_size(Size(*old.shape[:3])), latent.shape[-1])
@@ -166,9 +182,8 @@ class Pipeline(Tasks):
         self, prompts: list[str], size: Size, how: Sampling, *, batch: int = 1
     ) -> tuple[Sampling, int | None, list[Hop]]:
         """The settings that apply, the tile to decode in, and the hops to `size` pixels."""
-        longest = self.domain.frames or size.frames
-        together = size._replace(frames=min(size.frames, longest))
-        how, need = self.prepare(prompts, together, how, batch=batch, given=size.frames > longest)
+        longer = size.frames > (self.domain.frames or size.frames)
+        how, need = self.prepare(prompts, size, how, batch=batch, given=longer)
         count = self.vae.latent_size(size).frames
         return how, need.tile, plan_hops(0, count, window=self.window)
 

@@ -96,20 +96,20 @@ class Codec:
         self, latent: Float[HostOrDevice, "batch f h w channels"]
     ) -> UInt8[np.ndarray, "batch frames height width 3"]:
         """Returns the pixels of normalised latents."""
-        if latent.shape[1] <= AT_ONCE:
-            return next(self.stream([latent]))
-        ends = [0, *_ends(latent.shape[1])]
-        chunks = (latent[:, start:end] for start, end in itertools.pairwise(ends))
-        return np.concatenate(list(self.stream(chunks)), axis=1)
+        return np.concatenate(list(self.stream([latent])), axis=1)
 
     def stream(
         self, chunks: Iterable[Float[HostOrDevice, "batch f h w channels"]]
     ) -> Iterator[UInt8[np.ndarray, "batch frames height width 3"]]:
-        """Returns the pixels of latents that come in chunks, as many at a time as come."""
+        """Returns the pixels of latents that come in chunks, of at most AT_ONCE at a time."""
         past: dict[Any, Any] = {}
         for chunk in chunks:
-            pixels = self._tiled(_decode, chunk, past, unit=1, grown=self.vae.factor.height)
-            yield np.round(pixels).astype(np.uint8)
+            count = chunk.shape[1]
+            ends = [*range(AT_ONCE, count, AT_ONCE), count] if past else _ends(count)
+            for start, end in itertools.pairwise([0, *ends]):
+                part = chunk[:, start:end]
+                pixels = self._tiled(_decode, part, past, unit=1, grown=self.vae.factor.height)
+                yield np.round(pixels).astype(np.uint8)
 
     def decode_ring(self, latent: Coded) -> Frames:
         """Returns the frames of latents that close to a ring, of as many frames each.

@@ -13,7 +13,9 @@ hop to hop (SkyReels-V2, arXiv 2504.13074, takes 20 steps of 1,000).
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,6 +28,8 @@ from sora_jax.arrays import HostOrDevice, Key, Size
 from sora_jax.diffusion.samplers import fold
 from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.model import GenerativeModel, Sampling, Tick, start_noise
+
+log = logging.getLogger("sora_jax")
 
 HISTORY = 3
 """Latents that a hop from the middle of a clip is given."""
@@ -208,13 +212,21 @@ class Kept:
 
     @classmethod
     def open(cls, folder: epath.PathLike, settings: dict[str, str]) -> Kept:
-        """Opens a folder, made if need be. Raises ValueError if it holds parts of another clip."""
+        """Opens a folder, made if need be, for the clip of some settings, its record.
+
+        Hops without a record are removed, as nobody knows of what they are. Raises ValueError if
+        the folder holds parts of another clip.
+        """
         path = epath.Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         record, text = path / "settings.json", json.dumps(settings, indent=1)
-        if record.exists() and record.read_text() != text:
+        if not record.exists():
+            for hop in path.glob("hop_*"):
+                log.warning("%s: removed, as no record says of which clip it is", hop)
+                hop.unlink()
+            _write_whole(record, text.encode())
+        elif record.read_text() != text:
             raise ValueError(f"{path} holds the parts of another clip; remove it, or finish that")
-        record.write_text(text)
         return cls(path)
 
     def read(self, number: int) -> Latents | None:
@@ -226,14 +238,19 @@ class Kept:
             return np.load(file)
 
     def write(self, number: int, latents: Latents) -> None:
-        path = self._path(number)
-        temporary = path.with_name(path.name + ".part")
-        with temporary.open("wb") as file:
-            np.save(file, latents)
-        temporary.rename(path)
+        data = io.BytesIO()
+        np.save(data, latents)
+        _write_whole(self._path(number), data.getvalue())
 
     def remove(self) -> None:
         self.folder.rmtree()
 
     def _path(self, number: int) -> epath.Path:
         return self.folder / f"hop_{number:05d}.npy"
+
+
+def _write_whole(path: epath.Path, data: bytes) -> None:
+    """Writes a file that a kill leaves whole, or does not leave."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(data)
+    temporary.rename(path)

@@ -154,7 +154,7 @@ class Tasks(Gaps):
         """
         how = Sampling.of(**settings)
         levels = np.atleast_1d(np.asarray(strength, np.float32))
-        if levels.ndim > 1 or not np.all((levels >= 0) & (levels <= 1)):
+        if levels.ndim > 1 or not levels.size or not np.all((levels >= 0) & (levels <= 1)):
             raise ValueError(f"strength={strength}: give numbers in 0..1")
         old = fit(read_frames(video, fps=self.fps), height=height, width=width)
         codec, how = self._ready(prompt, Size(*old.shape[:3]), how)
@@ -210,18 +210,30 @@ class Tasks(Gaps):
     ) -> Clip:
         """Returns the clip with a part of it made anew.
 
-        span  the frames of that part, from the first to before the last; all by default.
-        box   its top, left, bottom and right in pixels; the whole picture by default.
+        span  the frames of that part, from the first to before the last, counted from 0 at the
+              model's rate, `fps`; all by default.
+        box   its top, left, bottom and right in pixels, of the picture that `height` and `width`
+              leave; the whole picture by default.
 
-        The part is enlarged to whole latents. The pixels of a latent outside of it are as given.
+        The part is enlarged to whole latents, which is logged. Outside of it the latents are as
+        given, and the pixels but for the decoder's reach. Within a span of whole pictures nothing
+        of the old frames is left. Of a box something is: the encoder looks beyond a latent's own
+        pixels, so that the latents beside the box, and those after it in time, hold a little of
+        what it showed.
         """
         how = Sampling.of(**settings)
         old = fit(read_frames(video, fps=self.fps), height=height, width=width)
+        size = Size(*old.shape[:3])
         span = span or (0, len(old))
         rectangle = Box(*(box or (0, 0, *old.shape[1:3])))
         _check_part(old, span, rectangle)
-        codec, how = self._ready(prompt, Size(*old.shape[:3]), how)
-        asked = self._places(Size(*old.shape[:3]), span, rectangle)
+        codec, how = self._ready(prompt, size, how)
+        part = self._part(span, rectangle)
+        whole, around = self._enlarged(size, part)
+        if (whole, around) != (tuple(span), rectangle):
+            log.info("made anew, in whole latents: frames %d to %d, %s", *whole, around)
+        asked = np.zeros(self.vae.latent_size(size), bool)
+        asked[part] = True
         latent = codec.encode(self._without(old, asked))
         canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=asked.astype(float))
         made = self.sampled(canvas, prompt, how)
@@ -232,22 +244,34 @@ class Tasks(Gaps):
         self, prompt: str, size: Size, how: Sampling, *, given: bool = True
     ) -> tuple[Codec, Sampling]:
         """The autoencoder at work and the settings that apply; see `prepare`."""
-        longest = self.domain.frames or size.frames
-        together = size._replace(frames=min(size.frames, longest))
-        how, need = self.prepare([prompt], together, how, given=given)
+        how, need = self.prepare([prompt], size, how, given=given, encodes=given)
         return self.codec(need.tile), how
 
-    def _places(self, size: Size, span: tuple[int, int], box: Box) -> np.ndarray:
-        """Which places of the latent grid hold a pixel of a part."""
-        factor = self.vae.factor
+    def _part(self, span: tuple[int, int], box: Box) -> tuple[slice, slice, slice]:
+        """The latents that hold a pixel of a part of a clip."""
+        frames, block, _ = self.vae.factor
         # The first latent is frame 0; latent k ends with frame k times the factor.
-        latents = -(-np.arange(size.frames) // factor.frames)
-        inside = np.zeros(self.vae.latent_size(size), bool)
-        rows = slice(box.top // factor.height, -(-box.bottom // factor.height))
-        columns = slice(box.left // factor.width, -(-box.right // factor.width))
-        for latent in np.unique(latents[slice(*span)]):
-            inside[latent, rows, columns] = True
-        return inside
+        first, last = (-(-frame // frames) for frame in (span[0], span[1] - 1))
+        return (
+            slice(first, last + 1),
+            slice(box.top // block, -(-box.bottom // block)),
+            slice(box.left // block, -(-box.right // block)),
+        )
+
+    def _enlarged(
+        self, size: Size, part: tuple[slice, slice, slice]
+    ) -> tuple[tuple[int, int], Box]:
+        """The frames and the rectangle of pixels that some latents hold."""
+        frames, block, _ = self.vae.factor
+        times, rows, columns = part
+        span = max(0, 1 + frames * (times.start - 1)), 1 + frames * (times.stop - 1)
+        box = Box(
+            top=block * rows.start,
+            left=block * columns.start,
+            bottom=min(block * rows.stop, size.height),
+            right=min(block * columns.stop, size.width),
+        )
+        return (span[0], min(span[1], size.frames)), box
 
     def _without(self, frames: Frames, asked: np.ndarray) -> Frames:
         """Frames from which whole latent frames that are asked for are taken out, so that the

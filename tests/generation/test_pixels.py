@@ -26,6 +26,9 @@ def test_a_stream_is_the_whole():
     assert same(whole[: 4 * AT_ONCE - 3], codec.decode(short)[0])
     parts = codec.stream(latent[:, part] for part in (slice(0, 3), slice(3, 4), slice(4, None)))
     assert same(np.concatenate(list(parts), axis=1)[0], whole)
+    # However many come, so many go through at once.
+    lengths = [part.shape[1] for part in codec.stream([latent[:, :1], latent[:, 1:]])]
+    assert lengths == [1, 4 * AT_ONCE, 8]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])

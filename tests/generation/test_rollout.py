@@ -1,7 +1,8 @@
 """Clips longer than those of the training: planned, made hop by hop, stopped and gone on with."""
 
-import logging
+import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -125,7 +126,24 @@ def test_parts_that_were_cut_off_while_written_do_not_count(tmp_path):
     assert Kept.open(tmp_path / "parts", {"prompt": "red"}).read(0).sum() == 64
 
 
-def test_the_need_for_memory_is_told_before_the_work(caplog):
-    with caplog.at_level(logging.INFO, logger="sora_jax"):
-        untrained().generate("red", frames=1, **SIZE, **FAST, progress=True)
-    assert "1x16x24 needs about" in caplog.text
+def test_hops_that_no_record_tells_of_are_removed(tmp_path, caplog):
+    folder = tmp_path / "parts"
+    Kept.open(folder, {"prompt": "red"}).write(0, np.ones((1, 2, 2, 2, 8), np.float32))
+    (folder / "settings.json").rename(folder / "settings.json.part")  # killed while it was written
+    assert Kept.open(folder, {"prompt": "green"}).read(0) is None
+    assert "hop_00000.npy: removed" in caplog.text
+
+
+def test_parts_of_other_weights_are_those_of_another_clip(tmp_path, monkeypatch):
+    pipeline, out = untrained(frames=17), tmp_path / "long.mp4"
+    with monkeypatch.context() as stopped:
+        stopped.setattr("sora_jax.generation.pipeline.write_stream", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pipeline.generate_to(out, "red", frames=21, **SIZE, **FAST)
+    weights = jax.tree.map(np.array, pipeline.params)
+    weights["model"]["head"] = jax.tree.map(lambda x: x + 1e-3, weights["model"]["head"])
+    other = dataclasses.replace(pipeline, params=weights)
+    assert other.fingerprint() != pipeline.fingerprint() == untrained(frames=33).fingerprint()
+    with pytest.raises(ValueError, match="parts of another clip"):
+        other.generate_to(out, "red", frames=21, **SIZE, **FAST)
+    pipeline.generate_to(out, "red", frames=21, **SIZE, **FAST)

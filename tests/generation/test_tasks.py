@@ -15,6 +15,7 @@ from sora_jax.diffusion.guidance import Guidance
 from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.joins import changes
 from sora_jax.generation.clip import Clip
+from sora_jax.generation.inputs import read_frames
 from tests.generation.untrained import FAST, clip, same, untrained
 
 
@@ -241,16 +242,41 @@ def test_a_retake_leaves_the_rest_alone():
     assert kept(span[-1:], old[-1:])
 
 
+def test_a_retake_is_of_whole_latents_and_that_is_said(told):
+    old = clip(13, 40, 29)
+    untrained().retake(old, "red", span=(4, 6), box=(3, 8, 9, 29), **FAST)
+    assert "frames 1 to 9, Box(top=0, left=8, bottom=16, right=29)" in told.text
+    told.clear()
+    untrained().retake(old, "red", span=(5, 9), box=(8, 0, 16, 29), **FAST)
+    assert "whole latents" not in told.text
+
+
+def test_a_clip_has_as_many_frames_whether_it_is_a_file_or_not(tmp_path):
+    frames = clip(17, 24, 16)
+    write_video(tmp_path / "fast.mp4", frames, fps=16)
+    of_file = read_frames(tmp_path / "fast.mp4", fps=8.0)
+    of_clip = read_frames(Clip(frames=frames, fps=16.0, metadata={}), fps=8.0)
+    assert of_file.shape == of_clip.shape == (9, 24, 16, 3)
+    assert np.array_equal(of_clip, frames[::2]) and psnr(of_file, of_clip).min() > 25
+
+
 def test_files_are_read_at_the_rate_of_the_model(tmp_path, told):
     write_video(tmp_path / "fast.mp4", clip(20, 16, 16), fps=16)
     made = untrained().extend(tmp_path / "fast.mp4", frames=4, **FAST)
     assert len(made.frames) == 10 + 4 and "8 frames per second, not 16" in told.text
 
 
-def test_a_small_clip_is_refined_to_its_composition():
+def test_another_aspect_ratio_is_refined_to_what_is_asked_for_and_that_is_said(told):
+    fine = untrained().refine(clip(1, 16, 21), "red", height=32, width=43, **FAST)
+    assert fine.frames.shape == (1, 32, 43, 3) and "stretched" not in told.text
+    untrained().refine(clip(1, 16, 24), "red", height=32, width=32, **FAST)
+    assert "small: stretched, made 32x32 of 16x24" in told.text
+
+
+def test_a_small_clip_is_refined_to_its_composition(told):
     small = untrained().generate("red", frames=5, height=16, width=16, **FAST)
     fine = untrained().refine(small, "red", height=32, width=32, strength=0.3, **FAST)
-    assert fine.frames.shape == (5, 32, 32, 3)
+    assert fine.frames.shape == (5, 32, 32, 3) and "stretched" not in told.text
     reduced = fine.frames.reshape(5, 16, 2, 16, 2, 3).mean((2, 4)).astype(np.uint8)
     other = untrained().generate("red", frames=5, height=16, width=16, seed=9, **FAST)
     assert psnr(reduced, small.frames).mean() > psnr(reduced, other.frames).mean()
@@ -258,6 +284,7 @@ def test_a_small_clip_is_refined_to_its_composition():
 
 MISTAKES = {
     "give numbers in 0..1": lambda p: p.edit(clip(5), "x", strength=1.5),
+    r"strength=\(\): give numbers": lambda p: p.edit(clip(5), "x", strength=()),
     "span 3 to 9 does not lie in a clip of 5": lambda p: p.retake(clip(5), "x", span=(3, 9)),
     "does not lie in a picture of 16 x 24": lambda p: p.retake(clip(5), "x", box=(0, 0, 9, 99)),
     "needs at least 8": lambda p: p.loop(clip(5)),
