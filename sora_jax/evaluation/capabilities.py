@@ -6,12 +6,16 @@ scores are taken of
     ceiling    the clips as the world draws them
     codec      those, encoded and decoded again: the best that the model's latents allow
     model      what the model makes of the captions
-    floors     clips of which one promise is broken (`broken`)
+    floors     clips of which one promise is broken (`broken`): shuffled, frozen and crossed of
+               every measure
 
 Each measure names the floor that it is to tell from the ceiling. One whose ceiling and floor are
-not five standard errors apart measures nothing here, and is marked as not counting. A clip of model
-or codec that a measure cannot judge where it can judge the true one (because nothing is to be seen,
-say) is taken to be as bad as the floor; how many could be judged stands in the table.
+not five standard errors apart, or known of a few clips only, measures nothing here, and is marked
+as not counting. One by which a still clip is as good as a true one is marked as well. A clip of
+model or codec that a measure cannot judge where it can judge the true one (because nothing is to be
+seen, say) is taken to be as bad as the floor, and its interval reaches to where it would be if all
+these were as good as the ceiling; how many could be judged stands in the table. Of things that were
+hidden for so many frames, each arm's own clips tell for how many: there nothing is filled in.
 
 Beside the suites stands the latent Fréchet distance (`frechet`) of all their clips from as many
 fresh ones of the worlds, for model and codec, and for the true clips as the floor.
@@ -34,52 +38,66 @@ from sora_jax.data.worlds.world import Frames
 from sora_jax.evaluation.broken import Floor, broken
 from sora_jax.evaluation.frechet import latent_distance, latent_features
 from sora_jax.evaluation.reconstruction import reconstructed
-from sora_jax.evaluation.statistics import Mean
+from sora_jax.evaluation.statistics import Mean, Z
 from sora_jax.evaluation.suite import FPS, Case, Metric, Suite, cases
 from sora_jax.generation.pipeline import Pipeline
 
 APART = 5.0
 """Standard errors between ceiling and floor from which on a measure counts."""
 
-_HEADS = ("suite", "measure", "model", "95 %", "judged", "codec", "ceiling", "floor", "counts")
+LEAST = 10
+"""Clips of ceiling and floor from which on it may."""
+
+_TINY = 1e-12
+
+FLOORS: tuple[Floor, ...] = ("shuffled", "frozen", "crossed")
+"""Those of which every measure is taken, beside the one that it must tell."""
+
+_HEADS = (
+    *("suite", "measure", "model", "95 %", "judged", "codec", "ceiling"),
+    *(*FLOORS, "floor", "counts"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One metric of one suite, by arm: ceiling, codec, model and the floor.
+    """One metric of one suite, by arm: ceiling, codec, model and the floors.
 
-    judged  how many clips of model and codec could be judged, of those whose true clip can be.
+    judged      how many clips of model and codec could be judged: of those whose true clip can be
+                or, where clips tell by themselves, of all.
+    still_wins  whether frozen clips are as good as true ones, but for chance.
     """
 
     suite: str
     metric: Metric
     arms: dict[str, Mean]
     judged: dict[str, int]
+    still_wins: bool
 
     @property
     def counts(self) -> bool:
         """Whether ceiling and floor are far enough apart for the metric to mean anything."""
         ceiling, floor = self.arms["ceiling"], self.arms[self.metric.floor]
-        if not ceiling.count or not floor.count:
-            return False
-        gap = ceiling.value - floor.value
-        if self.metric.better == "low":
-            gap = -gap
-        return gap > APART * math.hypot(ceiling.error, floor.error)
+        return _worse(self.metric, floor, ceiling) > APART
 
     def cells(self) -> list[str]:
         """As texts, under the heads of a table."""
         model = self.arms.get("model")
         known = model is not None and model.count
         arrow = "↑" if self.metric.better == "high" else "↓"
+        floors = {arm: _text(self.arms[arm]) for arm in FLOORS}
+        if self.still_wins:
+            floors["frozen"] += " wins"
+        of = "" if self.metric.by_clip else f" of {self.arms['ceiling'].count}"
         return [
             self.suite,
             f"{self.metric.name} {arrow}",
             _text(model),
             f"{_number(model.low)} to {_number(model.high)}" if model and known else "",
-            f"{self.judged['model']} of {self.arms['ceiling'].count}" if model else "",
+            f"{self.judged['model']}{of}" if model else "",
             _text(self.arms.get("codec")),
             _text(self.arms["ceiling"]),
+            *floors.values(),
             f"{_text(self.arms[self.metric.floor])} {self.metric.floor}",
             "yes" if self.counts else "no",
         ]
@@ -98,26 +116,34 @@ class Capabilities:
     rows: tuple[Row, ...]
     distances: dict[str, float]
 
+    @property
+    def title(self) -> str:
+        """Of the table: of what it is, and how many clips it took."""
+        return f"{self.model}: {self.samples} clips a suite"
+
     def tables(self) -> list[Table]:
         """To print."""
-        table = Table(title=f"{self.model}: {self.samples} clips a suite")
+        table = Table(title=self.title)
         for head in _HEADS:
             table.add_column(head, no_wrap=head in ("suite", "measure"))
         for row in self.rows:
             table.add_row(*row.cells())
-        table.caption = self._apart()
+        table.caption = self._below()
         return [table]
 
-    def _apart(self) -> str:
+    def _below(self) -> str:
         named = {"ceiling": "real clips"}
         parts = [f"{named.get(arm, arm)} {value:.2f}" for arm, value in self.distances.items()]
-        return f"Latent Fréchet distance from fresh clips: {', '.join(parts)}."
+        distances = f"Latent Fréchet distance from fresh clips: {', '.join(parts)}."
+        if any(row.still_wins for row in self.rows):
+            return f"Where frozen wins, a still clip is as good as a true one. {distances}"
+        return distances
 
     def markdown(self) -> str:
         """The same in Markdown."""
         lines = [_HEADS, ["---"] * len(_HEADS), *(row.cells() for row in self.rows)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{table}\n\n{self._apart()}"
+        return f"{self.title}\n\n{table}\n\n{self._below()}"
 
     def to_json(self) -> str:
         """As JSON text; what is not known is null."""
@@ -147,7 +173,8 @@ def measure(
     size            of all clips; each suite's own by default.
     steps, guidance, batch  as in `Pipeline.generate`.
 
-    Raises ValueError for less than two samples, and for a model of clips at another rate than FPS.
+    Raises ValueError for less than two samples, for fewer frames than a suite needs, and for a
+    model of clips at another rate than FPS.
     """
     if samples < 2:
         raise ValueError(f"samples is {samples}; at least two clips must be asked for")
@@ -160,11 +187,11 @@ def measure(
         )
     rows: list[Row] = []
     features: dict[str, list[Any]] = {arm: [] for arm in ("fresh", "ceiling", "codec", "model")}
-    for suite in suites:
-        asked = cases(suite, samples, size=size, seed=seed)
+    all_cases = [cases(suite, samples, size=size, seed=seed) for suite in suites]
+    for suite, asked in zip(suites, all_cases, strict=True):
         true = [case.frames() for case in asked]
         arms: dict[str, list[Frames]] = {"ceiling": true}
-        floors: set[Floor] = {metric.floor for metric in suite.metrics}
+        floors: set[Floor] = {*FLOORS, *(metric.floor for metric in suite.metrics)}
         for floor in floors:
             arms[floor] = broken(true, floor, seed=seed)
         if pipeline is not None:
@@ -206,20 +233,47 @@ def _scored(
 
 
 def _row(suite: str, metric: Metric, scored: dict[str, list[dict[str, float]]]) -> Row:
-    values = {arm: [each[metric.name] for each in found] for arm, found in scored.items()}
-    arms = {arm: Mean.of(values[arm], yes_no=metric.yes_no) for arm in ("ceiling", metric.floor)}
-    bad, judged = arms[metric.floor].value, {}
-    for arm in ("codec", "model"):
-        if arm not in values:
-            continue
-        pairs = zip(values[arm], values["ceiling"], strict=True)
-        # What cannot be judged although its true clip can be is as bad as the floor.
-        own: list[Any] = [value for value, true in pairs if not math.isnan(true)]
-        judged[arm] = sum(not math.isnan(value) for value in own)
-        filled = [bad if math.isnan(value) else value for value in own]
-        binary = metric.yes_no and judged[arm] == len(own)
-        arms[arm] = Mean.of(filled, yes_no=binary)
-    return Row(suite=suite, metric=metric, arms=arms, judged=judged)
+    values = {arm: np.array([each[metric.name] for each in found]) for arm, found in scored.items()}
+    true, floor = values["ceiling"], values[metric.floor]
+    ends = {arm: Mean.of(each).value for arm, each in (("ceiling", true), ("floor", floor))}
+    arms, judged = {}, {}
+    for arm, own in values.items():
+        known, span = own[np.isfinite(own)], _span(metric, true, floor, own)
+        if arm in ("codec", "model") and not metric.by_clip:
+            own = own[np.isfinite(true)]
+            known = own[np.isfinite(own)]
+            blank = np.ones(len(own) - len(known))
+            # What cannot be judged although its true clip can be is as bad as the floor.
+            worst, best = (
+                Mean.of(np.concatenate([known, ends[end] * blank]), span=span)
+                for end in ("floor", "ceiling")
+            )
+            arms[arm] = worst.reaching(best)
+        else:
+            arms[arm] = Mean.of(known, span=span)
+        if arm in ("codec", "model"):
+            judged[arm] = len(known)
+    # Not by the span, which a floor far off makes too wide for what is near the ceiling.
+    still_wins = _worse(metric, Mean.of(values["frozen"]), Mean.of(true)) <= Z
+    return Row(suite=suite, metric=metric, arms=arms, judged=judged, still_wins=still_wins)
+
+
+def _worse(metric: Metric, one: Mean, other: Mean) -> float:
+    """By how many standard errors one is worse than another; NaN where few clips tell of either."""
+    if min(one.count, other.count) < LEAST:
+        return math.nan
+    gap = other.value - one.value if metric.better == "high" else one.value - other.value
+    return gap / max(math.hypot(one.error, other.error), _TINY)
+
+
+def _span(metric: Metric, *arms: np.ndarray) -> tuple[float, float] | None:
+    """Within which the scores of these arms are; None where there are none."""
+    found = np.concatenate(arms)
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return None
+    low, high = float(found.min()), float(found.max())
+    return (min(low, 0.0), max(high, 1.0)) if metric.yes_no or low == high else (low, high)
 
 
 def _text(mean: Mean | None) -> str:

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
     from sora_jax.evaluation.statistics import Mean
 
 _ARMS = {"model": ("tab:blue", "o"), "codec": ("tab:green", "|")}
+_FLOORS = {"shuffled": "x", "frozen": "+", "crossed": "."}
 _LEFT, _RIGHT = -0.25, 1.1
 
 
 def draw_capabilities(found: Capabilities, path: str) -> None:
     """Writes a PNG: a line for each measure that counts, from its floor (0) to its ceiling (1).
 
-    What lies beyond the picture is a triangle at its edge. Raises ValueError where none counts, and
+    In grey are the floors that all measures have in common. What lies beyond the picture is drawn
+    at its edge, of model and codec as a triangle. Raises ValueError where none counts, and
     ImportError, with what to install, where matplotlib is missing.
     """
     figure_module, lines_module = matplotlib()
@@ -28,6 +30,10 @@ def draw_capabilities(found: Capabilities, path: str) -> None:
     axes = figure.subplots()
     for line, row in enumerate(rows):
         axes.plot([0, 1], [line, line], color="lightgrey", zorder=0)
+        for arm, mark in _FLOORS.items():
+            if row.arms[arm].count:
+                place = np.clip(_placed(row, row.arms[arm])[0], _LEFT, _RIGHT)
+                axes.plot(place, line, mark, color="grey", zorder=1)
         for arm, (colour, mark) in _ARMS.items():
             if arm in row.arms and row.arms[arm].count:
                 middle, low, high = _placed(row, row.arms[arm])
@@ -35,17 +41,23 @@ def draw_capabilities(found: Capabilities, path: str) -> None:
                 axes.plot(inner, [line, line], color=colour)
                 beyond = "<" if middle < _LEFT else ">" if middle > _RIGHT else mark
                 axes.plot(np.clip(middle, _LEFT, _RIGHT), line, beyond, color=colour)
-    axes.set_yticks(range(len(rows)), [f"{row.suite}: {row.metric.name}" for row in rows])
+    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xticks([0, 1], ["floor", "ceiling"])
     axes.set_xlim(_LEFT - 0.05, _RIGHT + 0.05)
-    axes.set_title(f"{found.model}: {found.samples} clips a suite", fontsize="small")
+    axes.set_title(found.title, fontsize="small")
+    marks = _ARMS | {arm: ("grey", mark) for arm, mark in _FLOORS.items()}
     handles = [
         lines_module.Line2D([], [], color=colour, marker=mark, label=arm)
-        for arm, (colour, mark) in _ARMS.items()
+        for arm, (colour, mark) in marks.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     figure.savefig(path, dpi=120)
+
+
+def _label(row: Row) -> str:
+    """Of its line."""
+    return f"{row.suite}: {row.metric.name}{' (a still clip wins)' if row.still_wins else ''}"
 
 
 def _placed(row: Row, mean: Mean) -> tuple[float, float, float]:

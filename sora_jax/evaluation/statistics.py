@@ -7,16 +7,17 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
-_Z = 1.96
+Z = 1.96
+"""Standard errors from a mean to the end of its 95 % interval."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mean:
-    """A mean over the clips to which a metric applies, with its 95 % interval.
+    """A mean over the clips to which a metric applies, with its 95 % interval from low to high.
 
-    error  its standard error. For yes and no the interval is Wilson's (1927, doi
-           10.1080/01621459.1927.10502953), which is not empty for a score of 100 %.
+    error  its standard error: half the interval, by Z.
     count  of how many clips.
     """
 
@@ -27,19 +28,36 @@ class Mean:
     count: int
 
     @classmethod
-    def of(cls, values: Sequence[float], *, yes_no: bool = False) -> Mean:
-        """Of values, without those that are NaN; all NaN if there are none."""
+    def of(
+        cls, values: Sequence[float] | np.ndarray, *, span: tuple[float, float] | None = None
+    ) -> Mean:
+        """Of values, without those that are not finite; all NaN if there are none.
+
+        span  the least and the greatest value that there can be: (0, 1) for yes and no, whose
+              interval is then Wilson's (1927, doi 10.1080/01621459.1927.10502953). That of other
+              values is the same with their own variance. It is not empty where all are alike, as
+              clips that were not drawn may differ. Without a span it is Student's.
+        """
         x = np.asarray(values, float)
         x = x[np.isfinite(x)]
         if not len(x):
             return cls(value=math.nan, low=math.nan, high=math.nan, error=math.nan, count=0)
         n, mean = len(x), float(x.mean())
-        if yes_no:
-            middle = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-            half = math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2)) * _Z / (1 + _Z**2 / n)
-            low, high = max(0.0, middle - half), min(1.0, middle + half)
-            return cls(value=mean, low=low, high=high, error=half / _Z, count=n)
-        # Of one clip nothing is known but its value.
-        error = float(x.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
-        low, high = mean - _Z * error, mean + _Z * error
-        return cls(value=mean, low=low, high=high, error=error, count=n)
+        if span is None:
+            # Of one clip nothing is known but its value.
+            half = math.inf
+            if n > 1:
+                half = float(special.stdtrit(n - 1, 0.975) * x.std(ddof=1)) / math.sqrt(n)
+            low, high = mean - half, mean + half
+        else:
+            drawn_in = Z**2 / n
+            middle = (mean + drawn_in * sum(span) / 2) / (1 + drawn_in)
+            least = Z * (span[1] - span[0]) / (2 * n)
+            half = Z * math.hypot(float(x.std()) / math.sqrt(n), least) / (1 + drawn_in)
+            low, high = max(middle - half, span[0]), min(middle + half, span[1])
+        return cls(value=mean, low=low, high=high, error=half / Z, count=n)
+
+    def reaching(self, other: Mean) -> Mean:
+        """The same mean, with an interval that holds that of another as well."""
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return dataclasses.replace(self, low=low, high=high, error=(high - low) / (2 * Z))

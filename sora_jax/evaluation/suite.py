@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Bool
 
 from sora_jax.arrays import Size
 from sora_jax.data.worlds.world import Frames, Setting, World, stream
@@ -29,6 +30,8 @@ class Metric:
     floor    the kind of broken clip that it must tell from a true one.
     about    what it is, in words, with its unit.
     yes_no   whether each clip has 1 or 0.
+    by_clip  whether each clip tells by itself if it is judged: by how long it hides a thing, say.
+             Otherwise all are of which the true clip can be.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Metric:
     floor: Floor
     about: str
     yes_no: bool = False
+    by_clip: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,11 @@ class Suite(Protocol):
         ...
 
     @property
+    def least(self) -> int:
+        """The fewest frames of which all its metrics can tell."""
+        ...
+
+    @property
     def metrics(self) -> tuple[Metric, ...]: ...
 
     def caption(self, scene: Any, rng: np.random.Generator) -> str:
@@ -91,9 +100,22 @@ class Described:
         return self.world.captions(scene, rng)[1].text
 
 
+def until(violated: Bool[np.ndarray, " steps"]) -> float:
+    """The share of a clip's steps before the first that is a violation; 1 where none is."""
+    return float(violated.argmax()) / len(violated) if violated.any() else 1.0
+
+
 def cases(suite: Suite, count: int, *, size: Size | None = None, seed: int = 0) -> list[Case]:
-    """Returns `count` cases, none of which any training data holds by the same random numbers."""
+    """Returns `count` cases, none of which any training data holds by the same random numbers.
+
+    size  of their clips; the suite's own by default. Raises ValueError for fewer frames than the
+          suite needs.
+    """
     size = size or suite.size
+    if size.frames < suite.least:
+        raise ValueError(
+            f"{suite.name} cannot be judged at {size}: it needs {suite.least} frames at least"
+        )
     seconds = size.frames / FPS if size.frames > 1 else 0.0
     setting = Setting.of(height=size.height, width=size.width, seconds=seconds)
     found = []

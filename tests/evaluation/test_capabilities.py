@@ -38,9 +38,13 @@ SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name != "text")) for name
 def test_every_measure_tells_true_clips_from_broken_ones(name: str) -> None:
     rows = {row.metric.name: row for row in measured(name).rows}
     assert {row.metric.name for row in rows.values()} == {m.name for m in SUITES[name].metrics}
-    # Long occlusions are rare: so few clips do not tell of them.
-    silent = [key for key, row in rows.items() if not row.counts and "_after_" not in key]
+    # Long occlusions are rare, and so are players beyond walls: so few clips do not tell of them.
+    silent = [key for key, row in rows.items() if not row.counts and not rare(row)]
     assert not silent, [(key, rows[key].arms) for key in silent]
+
+
+def rare(row: Row) -> bool:
+    return row.metric.by_clip or row.metric.name == "wall_crossing"
 
 
 @pytest.mark.parametrize("name", SLOW)
@@ -49,12 +53,14 @@ def test_true_clips_have_perfect_scores(name: str) -> None:
         ceiling = row.arms["ceiling"].value
         if row.metric.name in {"reprojection", "sampson"}:
             assert ceiling < 0.3  # pixels
-        elif row.metric.name in {"fall_error", "beyond_rank_3", "area_error", "exit_error"}:
+        elif row.metric.name in {"fall_error", "beyond_rank_3", "area_error"}:
             assert ceiling < 0.08
+        elif row.metric.name.startswith("exit_error"):
+            assert ceiling < 0.08 or not row.arms["ceiling"].count
         elif row.metric.name in {"return_over_random", "moves"}:
             assert ceiling > 0.5
-        elif "_after_" not in row.metric.name or row.arms["ceiling"].count:
-            assert row.arms["ceiling"].count >= (1 if "_after_" in row.metric.name else 12)
+        elif not row.metric.by_clip or row.arms["ceiling"].count:
+            assert row.arms["ceiling"].count >= (1 if row.metric.by_clip else 12)
             assert ceiling == pytest.approx(float(row.metric.better == "high"), abs=0.04), row
 
 
@@ -68,31 +74,97 @@ def test_cases_are_the_same_for_a_seed_and_differ_between_seeds() -> None:
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
-    for draw, truth, yes_no in (
-        (lambda n: (rng.random(n) < 0.9).astype(float), 0.9, True),
-        (lambda n: rng.normal(2.0, 1.0, n), 2.0, False),
+    for draw, truth, span in (
+        (lambda n: (rng.random(n) < 0.9).astype(float), 0.9, (0.0, 1.0)),
+        (lambda n: rng.uniform(0.2, 0.4, n), 0.3, (0.0, 1.0)),
+        (lambda n: rng.normal(2.0, 1.0, n), 2.0, None),
     ):
-        means = [Mean.of(draw(40).tolist(), yes_no=yes_no) for _ in range(500)]
+        means = [Mean.of(draw(40), span=span) for _ in range(500)]
         inside = np.mean([mean.low <= truth <= mean.high for mean in means])
-        assert 0.92 < inside < 0.98
-    perfect = Mean.of([1.0] * 20, yes_no=True)
-    assert perfect.low < 0.9 and perfect.high == 1.0 and perfect.error > 0
-    assert Mean.of([math.nan]).count == 0
+        assert inside > 0.92 and (inside < 0.98 or span)
+    few = [Mean.of(rng.normal(2.0, 1.0, 4)) for _ in range(500)]
+    assert 0.92 < np.mean([mean.low <= 2 <= mean.high for mean in few]) < 0.98
+
+
+def test_an_interval_does_not_vanish_where_all_clips_are_alike() -> None:
+    # Wilson's, of 20 of 20, by his formula.
+    perfect = Mean.of([1.0] * 20, span=(0.0, 1.0))
+    assert perfect.low == pytest.approx(1 / (1 + 1.96**2 / 20)) and perfect.high == 1.0
+    middling = Mean.of([2.0] * 20, span=(0.0, 10.0))
+    assert 0 < middling.low < 2 < middling.high and middling.error > 0
+    assert Mean.of([math.nan]).count == 0 and Mean.of([1.0]).high == math.inf
 
 
 def test_what_does_not_tell_is_marked_as_not_counting() -> None:
     metric = Metric(name="x", better="low", floor="frozen", about="")
     near, far = Mean.of([0.0, 1.0] * 10), Mean.of([3.0, 4.0] * 10)
-    for ceiling, floor, counts in ((near, far, True), (near, near, False), (far, near, False)):
+    few = Mean.of([0.0, 0.0, 0.0], span=(0.0, 4.0))
+    for ceiling, floor, counts in (
+        (near, far, True),
+        (near, near, False),
+        (far, near, False),
+        (few, far, False),
+    ):
         arms = {"ceiling": ceiling, "frozen": floor}
-        assert Row(suite="s", metric=metric, arms=arms, judged={}).counts == counts
+        row = Row(suite="s", metric=metric, arms=arms, judged={}, still_wins=False)
+        assert row.counts == counts
+
+
+def test_what_cannot_be_judged_widens_the_interval() -> None:
+    metric = Metric(name="x", better="high", floor="crossed", about="", yes_no=True)
+    arms = {arm: [{"x": 1.0}] * 40 for arm in ("ceiling", "frozen", "codec")}
+    arms |= {arm: [{"x": 0.0}] * 40 for arm in ("crossed", "shuffled")}
+    half = [{"x": 1.0}] * 20 + [{"x": math.nan}] * 20
+    row = capabilities._row("s", metric, arms | {"model": half})
+    model, codec = row.arms["model"], row.arms["codec"]
+    assert (model.value, codec.value) == (0.5, 1.0) and row.judged == {"codec": 40, "model": 20}
+    assert model.low < 0.4 and model.high == codec.high == 1.0
+    by_clip = dataclasses.replace(metric, by_clip=True)
+    row = capabilities._row("s", by_clip, arms | {"model": half})
+    assert row.arms["model"].value == 1.0 and row.arms["model"].low < 1
+
+
+def test_a_still_clip_that_wins_is_told() -> None:
+    rows = {row.metric.name: row for row in measured("objects").rows}
+    assert all(row.still_wins for row in rows.values())
+    assert "1.000 wins" in measured("objects").markdown()
+    rows = {row.metric.name: row for row in measured("text").rows}
+    assert not rows["motion"].still_wins and rows["colour"].still_wins
+
+
+def test_clips_of_other_lengths_are_not_filled_with_the_floor() -> None:
+    suite = SUITES["permanence"]
+    asked, others = cases(suite, 12), cases(suite, 12, seed=1)
+    true, made = (
+        [suite.scores(*each) for each in zip(asked, clips, strict=True)]
+        for clips in ([case.frames() for case in asked], [case.frames() for case in others])
+    )
+    low = [{metric.name: 0.0 for metric in suite.metrics}] * 12
+    arms = {"ceiling": true, "model": made} | dict.fromkeys(("spliced", "bent", "frozen"), low)
+    for metric in suite.metrics:
+        row = capabilities._row("s", metric, arms)
+        if metric.by_clip and metric.name.startswith("reappears") and row.judged["model"]:
+            assert row.arms["model"].value == 1.0
+    judged = [capabilities._row("s", m, arms).judged["model"] for m in suite.metrics if m.by_clip]
+    assert sum(judged[:3]) >= 12
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_too_few_frames_are_refused(name: str) -> None:
+    suite = SUITES[name]
+    with pytest.raises(ValueError, match=f"{name} cannot .* {suite.least - 1}x.* {suite.least} fr"):
+        cases(suite, 2, size=suite.size._replace(frames=suite.least - 1))
+    for case in cases(suite, 2, size=suite.size._replace(frames=suite.least)):
+        suite.scores(case, case.frames())
 
 
 def test_the_table_can_be_kept() -> None:
     found = measured("text")
     rows = json.loads(found.to_json())["rows"]
-    assert rows[0]["suite"] == "text" and rows[0]["counts"] is True
-    assert found.markdown().count("\n|") == 1 + len(rows)
+    assert rows[0]["suite"] == "text" and rows[0]["counts"] and rows[0]["still_wins"]
+    assert {"ceiling", "shuffled", "frozen", "crossed"} == {*rows[0]["arms"]}
+    assert found.markdown().startswith(f"worlds: {SAMPLES} clips a suite\n")
+    assert found.markdown().count("\n|") == 2 + len(rows)
     assert "real clips" in found.markdown() and json.loads(found.to_json())["distances"]
 
 

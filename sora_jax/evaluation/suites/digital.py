@@ -7,13 +7,31 @@ import dataclasses
 import numpy as np
 
 from sora_jax.data.worlds.game import Game, Play
-from sora_jax.data.worlds.game_rules import UNCLEAR, State, collected, implied, return_of
+from sora_jax.data.worlds.game_rules import (
+    UNCLEAR,
+    VIOLATIONS,
+    State,
+    Violation,
+    collected,
+    implied,
+    return_of,
+)
 from sora_jax.data.worlds.game_scene import STEPS_PER_SECOND
 from sora_jax.data.worlds.world import Frames, World, stream
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric
+from sora_jax.evaluation.broken import Floor
+from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric, until
 
 # Frames of a step.
 _STEP = round(FPS / STEPS_PER_SECOND)
+
+_FLOORS: dict[Violation, Floor] = {
+    "unclear": "stretched",
+    "birth": "shuffled",
+    "death": "shuffled",
+    "wall crossing": "spliced",
+    "teleport": "shuffled",
+}
+"""The broken clips in which each kind of violation is most frequent."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +40,7 @@ class Digital(Described):
 
     name = "digital"
     size = SIZE
+    least = 3
 
     @property
     def world(self) -> World:
@@ -54,6 +73,21 @@ class Digital(Described):
                 floor="shuffled",
                 about="coins that the implied actions collect in the real rules, less random play",
             ),
+            Metric(
+                name="until_violation",
+                better="high",
+                floor="shuffled",
+                about="share of the clip before the first transition that nothing explains",
+            ),
+            *(
+                Metric(
+                    name=_named(kind),
+                    better="low",
+                    floor=_FLOORS[kind],
+                    about=f"transitions that break the rules, first of all by: {kind}",
+                )
+                for kind in VIOLATIONS
+            ),
         )
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
@@ -63,14 +97,21 @@ class Digital(Described):
         states = [State.of(board) for board in play.cells]
         start = next((state for state in (State.of(board) for board in boards) if state), None)
         actions = [each.action for each in explanations]
+        violations = np.array([each.violation or "" for each in explanations])
         gain = float("nan")
         if start is not None:
             rng = stream(len(frames), int((boards != UNCLEAR).sum()))
             steps = len(explanations)
             gain = collected(start, explanations) - return_of("wanderer", start, steps, rng=rng)
         return {
-            "explained": float(np.mean([action is not None for action in actions])),
+            "explained": float(np.mean(violations == "")),
             "clear": float(np.mean([state is not None for state in states])),
             "moves": float(np.mean([action not in (None, "stay") for action in actions])),
-            "return_over_random": gain if np.isnan(gain) else float(gain),
+            "return_over_random": gain,
+            "until_violation": until(violations != ""),
+            **{_named(kind): float(np.mean(violations == kind)) for kind in VIOLATIONS},
         }
+
+
+def _named(kind: Violation) -> str:
+    return kind.replace(" ", "_")

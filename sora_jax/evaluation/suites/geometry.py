@@ -23,6 +23,7 @@ class Geometry(Described):
 
     name = "geometry"
     size = SIZE
+    least = 4
 
     @property
     def world(self) -> World:

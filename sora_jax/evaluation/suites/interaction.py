@@ -29,6 +29,7 @@ class Painting(Described):
 
     name = "painting"
     size = SIZE
+    least = 7
 
     @property
     def world(self) -> World:
@@ -77,6 +78,7 @@ class Eating(Described):
 
     name = "eating"
     size = SIZE
+    least = 6
 
     @property
     def world(self) -> World:
@@ -137,6 +139,7 @@ class Shattering(Described):
 
     name = "shattering"
     size = SIZE
+    least = 16
 
     @property
     def world(self) -> World:

@@ -21,10 +21,15 @@ BINS = ((1, 5), (6, 8), (9, 12))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Permanence(Described):
-    """Shapes that pass behind a bar, judged by what they were before."""
+    """Shapes that pass behind a bar, judged by what they were before.
+
+    Each measure is also taken of the things alone that are hidden for so many frames (BINS), by the
+    bar and the speed of the clip itself.
+    """
 
     name = "permanence"
     size = Size(33, 64, 112)
+    least = 16
 
     @property
     def world(self) -> World:
@@ -32,23 +37,13 @@ class Permanence(Described):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        again = tuple(
-            Metric(
-                name=f"reappears_after_{low}_to_{high}",
-                better="high",
-                floor="spliced",
-                about=f"the same, of things hidden for {low} to {high} frames",
-            )
-            for low, high in BINS
-        )
-        return (
+        of_all = (
             Metric(
                 name="reappears",
                 better="high",
                 floor="spliced",
                 about="hidden things that come out again, of the same colour and shape",
             ),
-            *again,
             Metric(
                 name="swapped",
                 better="low",
@@ -58,37 +53,61 @@ class Permanence(Described):
             Metric(
                 name="exit_error",
                 better="low",
-                floor="stretched",
-                about="where it comes out against where it should be, in shorter sides",
+                floor="bent",
+                about="where it comes out against where it should be, in shorter sides, at most 1",
             ),
         )
+        by_length = (
+            dataclasses.replace(
+                metric,
+                name=_after(metric.name, low, high),
+                about=f"the same, of things hidden for {low} to {high} frames",
+                by_clip=True,
+            )
+            for metric in of_all
+            for low, high in BINS
+        )
+        return (*of_all, *by_length)
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state: Occluded = case.world.read(frames)
         found: dict[str, list[float]] = {metric.name: [] for metric in self.metrics}
         for colour in range(state.view.shape[1]):
-            gone = _gone(state, colour)
-            if gone is None:
-                continue
-            before, kind = state.kind[:gone, colour], _commonest(state.kind[:gone, colour])
-            after = np.flatnonzero(state.view[gone:, colour] == WHOLLY) + gone
-            same = after[state.kind[after, colour] == kind]
-            others = (state.view[:gone] == HIDDEN).all(0) & (state.view[gone:] == WHOLLY).any(0)
-            found["reappears"].append(float(len(same) > 0))
-            found["swapped"].append(float(others.any() or (len(after) > 0 and not len(same))))
-            track = np.flatnonzero(before >= 0)
-            if len(track) < 2:
-                continue
-            # Where it will be, from where it was seen wholly.
-            way = np.polyfit(track, state.centre[track, colour, 1], 1)
-            hidden = _hidden(state, kind, speed=abs(way[0]), side=min(frames.shape[1:3]))
-            for low, high in BINS:
-                if low <= hidden <= high:
-                    found[f"reappears_after_{low}_to_{high}"].append(float(len(same) > 0))
-            if len(after):
-                error = state.centre[after[0], colour, 1] - np.polyval(way, after[0])
-                found["exit_error"].append(abs(error) / min(frames.shape[1:3]))
+            hidden, values = _passage(state, colour, side=min(frames.shape[1:3]))
+            for name, value in values.items():
+                found[name].append(value)
+                for low, high in BINS:
+                    if low <= hidden <= high:
+                        found[_after(name, low, high)].append(value)
         return {name: float(np.mean(v)) if v else float("nan") for name, v in found.items()}
+
+
+def _after(name: str, low: int, high: int) -> str:
+    return f"{name}_after_{low}_to_{high}"
+
+
+def _passage(state: Occluded, colour: int, *, side: int) -> tuple[int, dict[str, float]]:
+    """For how many frames the thing of a colour is hidden, 0 if unknown, and what is told of it."""
+    gone = _gone(state, colour)
+    if gone is None:
+        return 0, {}
+    before, kind = state.kind[:gone, colour], _commonest(state.kind[:gone, colour])
+    after = np.flatnonzero(state.view[gone:, colour] == WHOLLY) + gone
+    same = after[state.kind[after, colour] == kind]
+    others = (state.view[:gone] == HIDDEN).all(0) & (state.view[gone:] == WHOLLY).any(0)
+    values = {
+        "reappears": float(len(same) > 0),
+        "swapped": float(others.any() or (len(after) > 0 and not len(same))),
+    }
+    track = np.flatnonzero(before >= 0)
+    if len(track) < 2:
+        return 0, values
+    # Where it will be, from where it was seen wholly.
+    way = np.polyfit(track, state.centre[track, colour, 1], 1)
+    if len(after):
+        error = state.centre[after[0], colour, 1] - np.polyval(way, after[0])
+        values["exit_error"] = min(1.0, float(abs(error)) / side)
+    return _hidden(state, kind, speed=abs(way[0]), side=side), values
 
 
 def _gone(state: Occluded, colour: int) -> int | None:
@@ -118,6 +137,7 @@ class Shots(Described):
 
     name = "shots"
     size = SIZE
+    least = 6
 
     @property
     def world(self) -> World:

@@ -25,6 +25,7 @@ class Text:
 
     held_out: bool = False
     size: Size = SIZE
+    least = 3
 
     @property
     def name(self) -> str:
