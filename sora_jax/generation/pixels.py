@@ -99,8 +99,8 @@ class Codec:
         return np.concatenate(list(self.stream([latent])), axis=1)
 
     def stream(
-        self, chunks: Iterable[Float[HostOrDevice, "batch f h w channels"]]
-    ) -> Iterator[UInt8[np.ndarray, "batch frames height width 3"]]:
+        self, chunks: Iterable[Float[HostOrDevice, "batch _ h w channels"]]
+    ) -> Iterator[UInt8[np.ndarray, "batch _ height width 3"]]:
         """Returns the pixels of latents that come in chunks, of at most AT_ONCE at a time."""
         past: dict[Any, Any] = {}
         for chunk in chunks:

@@ -127,7 +127,9 @@ class Tasks(Gaps):
                 f"the video has {len(old)} frames; a loop needs at least {LEAST * step} of them"
             )
         if rest:
-            log.info("video: its last %d frames fill no latent and are made anew", rest)
+            log.info(
+                "video: the last %d of %d frames fill no latent and are made anew", rest, len(old)
+            )
         most = self.most_between(2 * whole)
         gap = self.whole(frames, "the way back", most=most, lost=rest)
         old = old[: whole * step]

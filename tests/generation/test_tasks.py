@@ -131,7 +131,7 @@ def test_a_loop_of_a_clip_holds_the_clip_and_closes(told, monkeypatch):
     made = pipeline.loop(old, frames=8, **FAST).frames
     # The last two frames fill no latent: 16 of the clip, and 10 rounded up to 12.
     assert made.shape == (28, 24, 16, 3)
-    assert "last 2 frames" in told.text and "12 frames for 10" in told.text
+    assert "the last 2 of 18 frames" in told.text and "12 frames for 10" in told.text
     assert kept(made[:16], old[:16]) and kept(made, whole)
     # This autoencoder stands still within a latent; at the end it jumps as at all other joints.
     joints = changes(np.concatenate([made, made[:1]]))[3::4]
@@ -155,7 +155,7 @@ def test_clips_of_any_length_loop_within_the_window(count: int, told):
     made = untrained(frames=33).loop(clip(count), **FAST).frames
     assert len(made) == 32
     assert ("16 frames, the most that this model can" in told.text) == (count > 16)
-    assert (f"its last {count - 16} frames" in told.text) == (count > 16)
+    assert (f"the last {count - 16} of {count} frames" in told.text) == (count > 16)
 
 
 def test_a_loop_of_a_prompt_alone():
