@@ -16,8 +16,7 @@ or a frozen frame have (the floors), by the same measures (`evaluation.joins`):
     border        the change across the border of a region, over that between other columns
     towards B     connect: slots of a frame like the second clip's, less those like the first's
 
-Loop and connect have no prompt, and guidance of 1.5 on the given frames; all others --guidance on
-their captions.
+Loop and connect have no prompt; all others are guided by --guidance on their captions.
 
 Writes OUT/tasks.md, OUT/tasks.json and a sheet for each task.
 """
@@ -35,7 +34,6 @@ from rich.progress import track
 import sora_jax
 from sora_jax.arrays import Size
 from sora_jax.data.video import contact_sheet
-from sora_jax.diffusion.guidance import Guidance
 from sora_jax.evaluation import joins
 from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.statistics import Mean
@@ -67,11 +65,6 @@ class Tasks:
         self.back = [codec.decode(codec.encode(clip))[0] for clip in self.given]
         self.rows: list[tuple[str, str, dict[str, Mean]]] = []
         self.notes: list[str] = []
-
-    def near(self) -> dict:
-        """Settings for what lies between given frames: no prompt says how to get there, and the
-        frames are followed more closely."""
-        return self.settings | {"guidance": Guidance(given=1.5)}
 
     def row(self, task: str, measure: str, **arms: Sequence[float]) -> None:
         self.rows.append((task, measure, {arm: Mean.of(list(x)) for arm, x in arms.items()}))
@@ -190,7 +183,7 @@ class Tasks:
     def loop(self) -> None:
         made = self.each(
             "loop",
-            lambda i: self.pipeline.loop(self.given[i][:16], frames=NEW, **self.near()).frames,
+            lambda i: self.pipeline.loop(self.given[i][:16], frames=NEW, **self.settings).frames,
         )
         self.given_back(
             "loop",
@@ -251,7 +244,7 @@ class Tasks:
         made = self.each(
             "connect",
             lambda i: (
-                self.pipeline.connect(self.given[i], second[i], frames=NEW, **self.near()).frames
+                self.pipeline.connect(self.given[i], second[i], frames=NEW, **self.settings).frames
             ),
         )
         triples = [
@@ -414,11 +407,11 @@ def _towards(first: Case, second: Case, frame: Frames) -> float:
 
 
 ABOUT = """`python experiments/worlds/tasks.py --scenes {given.scenes}`: clips of {size} pixels of
-one sprite, {given.steps} steps, guidance {given.guidance}; loop and connect without a prompt, with
-guidance of 1.5 on the given frames. Means with their 95 % intervals; beside the model, what real
-clips have, the autoencoder's reconstructions, and a hard cut, a cross-fade and a frozen frame. Each
-sheet shows clips one below the other, nine frames of each, under the captions of the clips that
-were given. What is measured is told at the head of the script.
+one sprite, {given.steps} steps, guidance {given.guidance}; loop and connect without a prompt. Means
+with their 95 % intervals; beside the model, what real clips have, the autoencoder's
+reconstructions, and a hard cut, a cross-fade and a frozen frame. Each sheet shows clips one below
+the other, nine frames of each, under the captions of the clips that were given. What is measured is
+told at the head of the script.
 """
 
 TASKS = ("animate", "forward", "backward", "loop", "edit", "connect", "retake", "prototype")
