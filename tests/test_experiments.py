@@ -73,7 +73,17 @@ def batches(stage: Train, boxes: tuple[Bucket, ...]) -> list[Batch]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+# Of models like that of `small`, many of them.
+ALIKE = ("given", "mix", "recipe")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in ALIKE else [])
+        for path in FILES
+    ],
+)
 def test_full_size_shapes_fit(path: Path) -> None:
     stages = config.read_experiment(path)
     boxes: tuple[Bucket, ...] = ()
