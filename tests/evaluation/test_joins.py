@@ -80,3 +80,11 @@ def test_a_fade_is_halfway_in_its_middle():
 def test_a_join_at_the_end_is_refused(clips):
     with pytest.raises(ValueError, match="frame 17 has no frame on both sides"):
         joins.seam_ratio(clips[0], 17)
+
+
+def test_clips_without_neighbours_to_compare_with_are_refused(clips):
+    with pytest.raises(ValueError, match="give 3"):
+        joins.seam_ratio(clips[0][:2], 1)
+    for frames in (1, 2):
+        with pytest.raises(ValueError, match="3 frames or more"):
+            joins.loop_closure(clips[0][:frames])
