@@ -166,8 +166,14 @@ def _colours(frames: Frames, place: str) -> tuple[str, str, bool]:
 def _solid(labels: Labels, shares: Shares) -> Shares:
     """Shares with all that is two pixels inside whole: where two colours meet, they are too low.
 
-    There even the ground's colour may come about, along the edges of a band, which are level.
+    There even the ground's colour may come about, along the edges of a band, which are level. So a
+    pixel between food and band is covered as much as these two are, near a bite as well.
     """
+    food = np.where(labels == 1, -1, labels)
+    above, below = food[:, :-2], food[:, 2:]
+    seam = (above >= 0) & (below >= 0) & (above != below)
+    between = np.where(seam, np.minimum(shares[:, :-2], shares[:, 2:]), 0)
+    shares = np.maximum(shares, np.pad(between, ((0, 0), (1, 1), (0, 0))))
     filled = ndimage.binary_closing(labels >= 0, np.ones((1, 3, 1)))
     inside = ndimage.binary_erosion(filled, np.ones((1, 3, 3)), iterations=2)
     return np.where(inside, 1, shares)

@@ -27,6 +27,8 @@ _ROUND = 0.88
 _SOME, _MOST = 0.25, 0.6
 """How much of a pixel belongs to a thing at its edge; pieces must be apart by either."""
 _LEAST = 3.0
+_OPEN = 0.05
+"""The least part of a row of pixels above the floor that is ground."""
 _BESIDE = np.ones((3, 3))
 
 
@@ -40,6 +42,7 @@ class State:
             truth promises no number until there are 2.5 pixels between any two of them.
     area    of all there is, in pixels.
     centre  (down, across) of the centre of mass of it all, in pixels; NaN where nothing is seen.
+            While it breaks, cracks are too thin for area and centre to be promised exactly.
     touches 1 where some of it is on the floor, 0 where none is; the truth leaves open between half
             a pixel and one and a half.
     floor   how far down the floor is, in pixels: the height of the picture, or a table's top.
@@ -98,11 +101,15 @@ def read(frames: Frames) -> State:
 
 
 def _floor(frames: Frames, place: str) -> int:
-    """The row of pixels at which a table begins, or the height of the picture."""
-    rows = np.median(frames, axis=(0, 2))
-    brown, ground = (np.abs(rows - colour).sum(1) for colour in (TABLE, PLACES[place]))
-    above = np.nonzero(ground <= brown)[0]
-    return int(above[-1]) + 1 if len(above) else len(rows)
+    """The row of pixels at which a table begins, or the height of the picture.
+
+    A table has the whole width, so that above it some ground is to be seen even between pieces.
+    """
+    brown, ground = (
+        np.abs(frames - np.asarray(colour, np.float32)).sum(-1) for colour in (TABLE, PLACES[place])
+    )
+    above = np.nonzero((ground <= brown).mean((0, 2)) > _OPEN)[0]
+    return int(above[-1]) + 1 if len(above) else frames.shape[1]
 
 
 def _thing(share: np.ndarray) -> _Thing:

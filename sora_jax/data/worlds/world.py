@@ -26,6 +26,10 @@ Times = Float[np.ndarray, " frames"]
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
 
+FPS = 8.0
+"""Frames per second for which scenes are made: what they promise of frames, such as that a shape is
+hidden in one at least, is of clips at this rate. They can be drawn at any."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:

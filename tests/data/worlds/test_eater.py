@@ -10,7 +10,7 @@ from sora_jax.data.worlds.eater import Eater
 from sora_jax.data.worlds.eater_scene import BITE, FOOD, MOUTH, SIDES
 from sora_jax.data.worlds.eater_seeing import FOODS, MOUTHS, eating
 from sora_jax.data.worlds.palette import PLACES, contrast
-from sora_jax.data.worlds.world import World, stream
+from sora_jax.data.worlds.world import FPS, Setting, World, stream
 from tests.data.worlds.checks import blurred, far, read_back, scenes
 
 WORLD = Eater()
@@ -172,3 +172,16 @@ def test_reading_an_empty_picture_finds_nothing_and_one_of_noise_is_no_error() -
     read = WORLD.read(plain)
     assert read.food == read.mouth == -1 and (read.bites == -1).all()
     WORLD.read(stream(0).integers(0, 256, plain.shape, np.uint8))
+
+
+def test_what_is_bitten_at_a_band_that_mixes_to_the_colour_of_the_ground_is_not_lost() -> None:
+    setting, count = Setting.of(height=48, width=48, seconds=33 / FPS), 0
+    for index in range(300):
+        scene = WORLD.scene(stream(99, index), setting)
+        if scene.band and scene.place == "sand":
+            size = {"height": 48, "width": 48}
+            truth, read = read_back(WORLD, scene, np.arange(0, 33, 4) / FPS, size)
+            off = np.abs(read.area - truth.area) / (np.pi * (FOOD * 48) ** 2)
+            assert off[truth.bites >= 0].max() < 0.04 and off.max() < 0.06
+            count += 1
+    assert count > 10

@@ -19,7 +19,7 @@ from sora_jax.data.worlds.shatter_seeing import (
     pieces_after,
     reassembles,
 )
-from sora_jax.data.worlds.world import Setting, World, stream
+from sora_jax.data.worlds.world import FPS, Setting, World, stream
 from tests.data.worlds.checks import far, read_back, scenes
 
 WORLD = Shatter()
@@ -159,3 +159,11 @@ def test_every_colour_and_place_is_used_and_stills_are_any_moment() -> None:
     assert {scene.colour for scene in drawn} == {*COLOURS}
     pieces = [int(WORLD.truth(s, np.zeros(1), height=48, width=48).pieces[0]) for s in drawn]
     assert {*pieces} == {-1, 1, 3, 4, 5, 6}
+
+
+def test_a_floor_is_found_below_pieces_that_hide_much_of_it() -> None:
+    setting = Setting.of(height=128, width=72, seconds=33 / FPS)
+    for index in range(60):
+        scene, late = WORLD.scene(stream(4, index), setting), np.array([4.0])
+        truth, read = read_back(WORLD, scene, late, {"height": 128, "width": 72})
+        assert read.floor == truth.floor
