@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import pytest
 
+from sora_jax.arrays import Size
+from sora_jax.data.captions import misspelt
+from sora_jax.data.worlds.source import Worlds
 from sora_jax.generation.domain import Domain, vocabulary
 
 DOMAIN = Domain(about="shapes", words=vocabulary(["A red circle moves left", "Snow; a blue star."]))
@@ -27,6 +33,36 @@ def test_a_vocabulary_has_each_word_once_in_small_letters() -> None:
 )
 def test_strange_are_the_words_that_no_caption_held(prompt: str, strange: list[str]) -> None:
     assert DOMAIN.strange(prompt) == strange
+
+
+@functools.cache
+def shipped() -> Domain:
+    """What the model that comes with the package can be asked for, by captions like its own."""
+    clips = Worlds(clips=300, sizes=(Size(17, 64, 64), Size(1, 64, 64)))
+    return Domain(words=vocabulary(c.text for r in clips.open().records for c in r.captions))
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a dog", "a cat", "a tree", "a man", "a face", "fire", "she sings", "a whale", "猫", "собака"],
+)
+def test_everyday_words_are_strange_to_worlds_of_shapes(prompt: str) -> None:
+    assert shipped().strange(prompt)
+
+
+def test_captions_are_not_strange_nor_often_those_with_typing_errors() -> None:
+    domain, rng, found = shipped(), np.random.default_rng(0), []
+    for record in Worlds(clips=100, seed=1).open().records:
+        short = record.captions[0].text
+        found.append((bool(domain.strange(short)), bool(domain.strange(misspelt(short, rng)))))
+    plain, wrong = np.mean(found, axis=0)
+    assert plain < 0.03 and wrong < 0.3
+
+
+def test_a_known_word_may_stand_for_one_with_errors_among_other_known_ones() -> None:
+    assert DOMAIN.strange("a rad star") == []
+    assert DOMAIN.strange("a rad") == ["rad"]
+    assert DOMAIN.strange("a redcircle on snow moves leeft") == []
 
 
 def test_nothing_is_strange_to_what_says_nothing_of_itself() -> None:
