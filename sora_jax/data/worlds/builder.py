@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -19,9 +21,10 @@ class SoraWorlds(tfds.core.GeneratorBasedBuilder):
 
         SoraWorlds(source=Worlds(clips=1000), data_dir=DIR).download_and_prepare()
 
-    prepares array_record without TensorFlow, and `TFDS(name="sora_worlds", data_dir=DIR, fps=8.0)`
-    reads it. Lists of pictures have no rate of their own: it is in the set's metadata, as is the
-    seed.
+    prepares array_record without TensorFlow. Each source is a configuration of its own, whose name
+    is a hash of all that it is, so that several may lie in one folder:
+    `TFDS(name=f"sora_worlds/{configuration(source)}", data_dir=DIR, fps=8.0)` reads it. Lists of
+    pictures have no rate of their own: it is in the set's metadata, with the rest of the source.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -29,7 +32,8 @@ class SoraWorlds(tfds.core.GeneratorBasedBuilder):
 
     def __init__(self, *, source: Worlds = Worlds(), **settings: Any) -> None:  # noqa: B008
         self._source = source
-        super().__init__(file_format="array_record", **settings)
+        config = tfds.core.BuilderConfig(name=configuration(source), version=self.VERSION)
+        super().__init__(file_format="array_record", config=config, **settings)
 
     def _info(self) -> tfds.core.DatasetInfo:
         source = self._source
@@ -43,11 +47,7 @@ class SoraWorlds(tfds.core.GeneratorBasedBuilder):
                     "name": tfds.features.Text(),
                 }
             ),
-            metadata=tfds.core.MetadataDict(
-                fps=source.fps,
-                seed=source.seed,
-                worlds=json.dumps([world.name for world in source.worlds]),
-            ),
+            metadata=tfds.core.MetadataDict(_told(source)),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -59,6 +59,22 @@ class SoraWorlds(tfds.core.GeneratorBasedBuilder):
             frames = opened.read(index, 0, record.frames)
             captions = {caption.kind: caption.text for caption in record.captions}
             yield index, {"video": [_png(f) for f in frames], "name": record.name, **captions}
+
+
+def configuration(source: Worlds) -> str:
+    """The name of the set that holds a source: a hash of its clips, worlds, sizes and the rest."""
+    told = json.dumps(_told(source), sort_keys=True)
+    return f"clips_{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def _told(source: Worlds) -> dict[str, Any]:
+    """All that makes the clips of a source, as JSON has it; of each world its settings."""
+    fields = {each.name: getattr(source, each.name) for each in dataclasses.fields(source)}
+    return fields | {
+        "worlds": [repr(world) for world in source.worlds],
+        "shares": None if source.shares is None else [*source.shares],
+        "sizes": [[*size] for size in source.sizes],
+    }
 
 
 def _png(frame: np.ndarray) -> bytes:
