@@ -34,12 +34,12 @@ from rich.progress import track
 from rich.table import Table
 
 from sora_jax.arrays import Size
-from sora_jax.data.worlds.world import Frames
+from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation.broken import Floor, broken
 from sora_jax.evaluation.frechet import latent_distance, latent_features
 from sora_jax.evaluation.reconstruction import reconstructed
 from sora_jax.evaluation.statistics import Mean, Z
-from sora_jax.evaluation.suite import FPS, Case, Metric, Suite, cases
+from sora_jax.evaluation.suite import Case, Metric, Suite, cases
 from sora_jax.generation.pipeline import Pipeline
 
 APART = 5.0

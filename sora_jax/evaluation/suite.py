@@ -9,11 +9,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from sora_jax.arrays import Size
-from sora_jax.data.worlds.world import Frames, Setting, World, stream
+from sora_jax.data.worlds.world import FPS, Frames, Setting, World, stream
 from sora_jax.evaluation.broken import Floor
-
-FPS = 8.0
-"""Frames per second of all suites."""
 
 SIZE = Size(17, 64, 64)
 """Of their clips, if nothing else is said."""

@@ -84,14 +84,12 @@ class Contact:
 
 def centres_at(scene: Scene, times: Times) -> Float[np.ndarray, "frames balls 2"]:
     """(down, across) of the middle of each ball at each time, in shorter sides."""
-    centre, velocity, since = _pieces(scene, times)
-    return centre + velocity * since + np.array([GRAVITY / 2, 0.0]) * since**2
-
-
-def velocities_at(scene: Scene, times: Times) -> Float[np.ndarray, "frames balls 2"]:
-    """(down, across) of the speed of each ball at each time, in shorter sides per second."""
-    _, velocity, since = _pieces(scene, times)
-    return velocity + np.array([GRAVITY, 0.0]) * since
+    moments = np.asarray(times) + scene.begin
+    flights = _flights(scene, _horizon(max(moments.max(initial=0.0), scene.end)))
+    piece = np.searchsorted(flights.times, moments, side="right") - 1
+    since = (moments - flights.times[piece])[:, None, None]
+    fallen = np.array([GRAVITY / 2, 0.0]) * since**2
+    return flights.centre[piece] + flights.velocity[piece] * since + fallen
 
 
 def contacts(scene: Scene) -> tuple[Contact, ...]:
@@ -119,15 +117,6 @@ class _Flights:
 def _horizon(seconds: float) -> float:
     """Rounded up, so that what was found can be found again."""
     return math.ceil(4 * seconds) / 4
-
-
-def _pieces(scene: Scene, times: Times) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the free fall at each time: the centres and velocities it began with, and since when."""
-    moments = np.asarray(times) + scene.begin
-    flights = _flights(scene, _horizon(max(moments.max(initial=0.0), scene.end)))
-    piece = np.searchsorted(flights.times, moments, side="right") - 1
-    since = (moments - flights.times[piece])[:, None, None]
-    return flights.centre[piece], flights.velocity[piece], since
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over
 from sora_jax.data.worlds.shapes import EXTENT, KINDS, Kind
 from sora_jax.data.worlds.sprites import MOTIONS, WAYS, Motion
-from sora_jax.data.worlds.world import Setting, Times
+from sora_jax.data.worlds.world import FPS, Setting, Times
 
 Size = Literal["small", "large"]
 
@@ -25,7 +25,6 @@ HAT, EYE = 0.55, 0.3
 LEAST_FRAMES = 3
 """No shot is shorter, at 8 frames a second."""
 
-FPS = 8.0
 _SPEEDS = (0.2, 0.5)
 _APART = 0.12
 _TRIES = 40

@@ -26,7 +26,7 @@ from sora_jax.data.worlds.eater_scene import (
 from sora_jax.data.worlds.eater_seeing import BAND, FOODS, MOUTHS, Eaten, seen, state_of
 from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over
 from sora_jax.data.worlds.shapes import blank, finished, paint
-from sora_jax.data.worlds.world import Frames, Setting, Times
+from sora_jax.data.worlds.world import FPS, Frames, Setting, Times
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def _bites(count: int) -> str:
 
 def _taken(scene: Scene) -> tuple[str, ...]:
     """From where bites have been taken by the end, the last frame at 8 a second, or in a still."""
-    end = max(scene.setting.seconds - 0.125, 0.0)
+    end = max(scene.setting.seconds - 1 / FPS, 0.0)
     return scene.sides[: sum(time <= end for time in scene.bites())]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from sora_jax.data.worlds.shapes import Across
-from sora_jax.data.worlds.world import Setting, Times
+from sora_jax.data.worlds.world import FPS, Setting, Times
 
 SIDES: dict[str, float] = {"right": 0.0, "below": 90.0, "left": 180.0, "above": 270.0}
 """From where a mouth comes: the angle, in degrees, from rightward to downward."""
@@ -154,7 +154,7 @@ def random_scene(
 def _plan(rng: np.random.Generator, seconds: float, one: str, other: str) -> tuple[str, ...]:
     plans = [(one,) * count + (other,) * more for count, more in _PLANS]
     # By the last frame, at 8 a second, the mouth has left the last bite, nearly as far as it goes.
-    far = _FASTEST * (seconds - 0.125) + 0.12 if seconds else np.inf
+    far = _FASTEST * (seconds - 1 / FPS) + 0.12 if seconds else np.inf
     fitting = [plan for plan in plans if _way(plan, False)[-1, 0] <= far] or plans[:1]
     return fitting[rng.integers(len(fitting))]
 

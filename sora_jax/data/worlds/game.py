@@ -28,10 +28,10 @@ from sora_jax.data.worlds.game_scene import (
 )
 from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over
 from sora_jax.data.worlds.seeing import place_of
-from sora_jax.data.worlds.world import Frames, Setting, Times
+from sora_jax.data.worlds.world import FPS, Frames, Setting, Times
 
-FRAMES_PER_STEP = 2
-"""At 8 frames a second: a clip's frames 0, 2, 4 and so on show its states, each once."""
+FRAMES_PER_STEP = round(FPS / STEPS_PER_SECOND)
+"""Two at 8 frames a second: a clip's frames 0, 2, 4 and so on show its states, each once."""
 
 _PLACES = tuple(place for place in PLACES if "yellow" in colours_over(place))
 _WALL_COLOUR = (100, 50, 10)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 Cell = tuple[int, int]
 """(row, column)."""
@@ -243,9 +243,3 @@ def return_of(
     """
     scores = [played(policy, start, steps, rng)[-1].score - start.score for _ in range(games)]
     return float(np.mean(scores))
-
-
-def action_shares(explanations: Iterable[Explanation]) -> Float[np.ndarray, "actions"]:
-    """How often each of ACTIONS was done, as shares of those that were; zeros if none was."""
-    done = [each.action for each in explanations if each.action is not None]
-    return np.array([done.count(action) for action in ACTIONS]) / max(1, len(done))

@@ -2,8 +2,8 @@
 
 Each moves to the left or to the right at constant speed, is wholly hidden for a while and then is
 there again, the same and in time: wholly hidden from `enters` on, it has come out wholly at
-enters + bar width / speed. `occluder_scene.passage` tells these times; those of a model's clips can
-be compared to them, by how long the shape was hidden.
+enters + bar width / speed. `occluder_scene.passage_of` tells these times; those of a model's clips
+can be compared to them, by how long the shape was hidden.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from sora_jax.data.worlds.palette import PLACES, colours_over
 from sora_jax.data.worlds.shapes import EXTENT, KINDS, Kind
-from sora_jax.data.worlds.world import Setting, Times
+from sora_jax.data.worlds.world import FPS, Setting, Times
 
 Way = Literal["left", "right"]
 
@@ -19,7 +19,6 @@ LONGEST = 12
 """No shape is wholly hidden for more frames, at 8 a second, nor for less than about one. Clips of
 more than `_LONG` seconds, in which shapes are slower, have it longer in proportion."""
 
-FPS = 8.0
 RADII = (0.1, 0.125)
 _FASTEST = 0.64
 # How far a shape is from the bar in the first frame and in the last, at least.
@@ -76,18 +75,6 @@ class Passage:
     enters: float
     emerges: float
     leaves: float
-
-    def hidden_frames(self, fps: float) -> float:
-        """How long it is wholly hidden, in frames."""
-        return (self.emerges - self.enters) * fps
-
-
-def passage(scene: Scene, colour: str) -> Passage:
-    """When the shape of a colour passes the bar. Raises ValueError where there is none."""
-    for mover in scene.movers:
-        if mover.colour == colour:
-            return passage_of(mover, scene.bar)
-    raise ValueError(f"no shape is {colour}; there are {[each.colour for each in scene.movers]}")
 
 
 def passage_of(mover: Mover, bar: tuple[float, float]) -> Passage:

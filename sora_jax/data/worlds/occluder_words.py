@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from sora_jax.data.worlds import phrases
-from sora_jax.data.worlds.occluder_scene import FPS, Mover, Scene, passage_of
+from sora_jax.data.worlds.occluder_scene import Mover, Scene, passage_of
+from sora_jax.data.worlds.world import FPS
 
 Event = Literal["through", "in", "out", "before", "after", "partly", "beside", "hidden"]
 

@@ -19,7 +19,7 @@ from sora_jax.data.worlds.orbit_camera import CENTRES, SIDES, Camera, draw, proj
 from sora_jax.data.worlds.orbit_seeing import Orbited, marker_colours, seen, told
 from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over, levels
 from sora_jax.data.worlds.shapes import blank, finished
-from sora_jax.data.worlds.world import Frames, Setting, Times
+from sora_jax.data.worlds.world import FPS, Frames, Setting, Times
 
 Motion = Literal["left", "right", "in", "out", "up"]
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
@@ -35,7 +35,6 @@ GROUNDS = tuple(place for place in PLACES if place != "snow")
 
 _FASTEST = 60.0
 """Degrees a second."""
-_FRAME = 0.125
 _NEAR, _HIGH = 4.65, 40.0
 
 
@@ -73,7 +72,7 @@ class Orbit:
     def scene(self, rng: np.random.Generator, setting: Setting) -> Scene:
         place = phrases.one_of(rng, GROUNDS)
         motion = MOTIONS[rng.integers(len(MOTIONS))]
-        seconds = max(setting.seconds - _FRAME, _FRAME)
+        seconds = max(setting.seconds - 1 / FPS, 1 / FPS)
         change = np.zeros(3)
         if motion in ("left", "right"):
             fitting = [angle for angle in ANGLES if angle <= _FASTEST * seconds]
@@ -132,7 +131,7 @@ def _rounded(degrees: float) -> int:
 
 def _far(scene: Scene) -> str:
     """How far the camera goes, in words."""
-    change = np.asarray(scene.speed) * max(scene.setting.seconds - _FRAME, _FRAME)
+    change = np.asarray(scene.speed) * max(scene.setting.seconds - 1 / FPS, 1 / FPS)
     if scene.motion in ("left", "right", "up"):
         return f"by about {_rounded(float(change[0 if scene.motion != 'up' else 1]))} degrees"
     return f"to about {round(20 * (1 + change[2] / scene.start[2])) * 5} percent of its distance"

@@ -28,8 +28,9 @@ from sora_jax.data.worlds.orbit_camera import (
     tiles,
 )
 from sora_jax.data.worlds.palette import COLOURS, PLACES, contrast, levels
-from sora_jax.data.worlds.seeing import Frames, Labels, place_of, unmixed
+from sora_jax.data.worlds.seeing import Labels, place_of, unmixed
 from sora_jax.data.worlds.shapes import blank
+from sora_jax.data.worlds.world import Frames
 
 _THIN, _UNSURE = 3.0, 0.6
 _FEWEST = 4

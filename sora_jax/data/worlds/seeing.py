@@ -11,13 +11,13 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over, levels
 from sora_jax.data.worlds.shapes import AREA, CENTROID, KINDS, Kind, depth_of
+from sora_jax.data.worlds.world import Frames
 
-Frames = UInt8[np.ndarray, "frames height width 3"]
 Labels = Int[np.ndarray, "frames height width"]
 Shares = Float[np.ndarray, "frames height width"]
 Share = Float[np.ndarray, "height width"]

@@ -9,14 +9,14 @@ import numpy as np
 from sora_jax.data.worlds import phrases
 from sora_jax.data.worlds.palette import PLACES, colours_over
 from sora_jax.data.worlds.shatter_motion import GRAVITY, SLIDE, Wedge, broken
-from sora_jax.data.worlds.world import Setting
+from sora_jax.data.worlds.world import FPS, Setting
 
 PIECES = (3, 6)
 _RADII = (0.1, 0.19)
 _LARGE = 0.135
 _SPEEDS = (0.45, 0.66)
 _TABLES = (0.1, 0.2)
-_FRAME = 0.125
+_FRAME = 1 / FPS
 _EARLIEST = 0.3
 _AFTER = 1.25
 """Seconds that a long clip goes on after the impact, so that all comes to rest in it."""

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from sora_jax.data.worlds.game import Game, Play
+from sora_jax.data.worlds.game import FRAMES_PER_STEP, Game, Play
 from sora_jax.data.worlds.game_rules import (
     UNCLEAR,
     VIOLATIONS,
@@ -16,13 +16,9 @@ from sora_jax.data.worlds.game_rules import (
     implied,
     return_of,
 )
-from sora_jax.data.worlds.game_scene import STEPS_PER_SECOND
 from sora_jax.data.worlds.world import Frames, World, stream
 from sora_jax.evaluation.broken import Floor
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric, until
-
-# Frames of a step.
-_STEP = round(FPS / STEPS_PER_SECOND)
+from sora_jax.evaluation.suite import SIZE, Case, Described, Metric, until
 
 _FLOORS: dict[Violation, Floor] = {
     "unclear": "stretched",
@@ -92,7 +88,7 @@ class Digital(Described):
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         play: Play = case.world.read(frames)
-        boards = play.cells[::_STEP]
+        boards = play.cells[::FRAMES_PER_STEP]
         explanations = implied(boards)
         states = [State.of(board) for board in play.cells]
         start = next((state for state in (State.of(board) for board in boards) if state), None)

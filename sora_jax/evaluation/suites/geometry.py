@@ -10,8 +10,8 @@ from numpy import ndarray
 from sora_jax.data.worlds.orbit import Orbit
 from sora_jax.data.worlds.orbit_camera import CENTRES, axes, intrinsics, positions, project
 from sora_jax.data.worlds.orbit_seeing import Orbited
-from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric
+from sora_jax.data.worlds.world import FPS, Frames, World
+from sora_jax.evaluation.suite import SIZE, Case, Described, Metric
 
 # Tracks that a factorisation needs, and frames that must show all of them.
 _TRACKS, _FRAMES = 6, 4

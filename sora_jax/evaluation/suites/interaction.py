@@ -19,8 +19,8 @@ from sora_jax.data.worlds.shatter_seeing import (
     pieces_after,
     reassembles,
 )
-from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric
+from sora_jax.data.worlds.world import FPS, Frames, World
+from sora_jax.evaluation.suite import SIZE, Case, Described, Metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

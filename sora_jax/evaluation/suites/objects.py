@@ -11,8 +11,8 @@ from sora_jax.data.worlds.balls import Balls, fall_residual
 from sora_jax.data.worlds.balls_flight import GRAVITY
 from sora_jax.data.worlds.seeing import Seen
 from sora_jax.data.worlds.sprites import Sprites
-from sora_jax.data.worlds.world import Frames, World
-from sora_jax.evaluation.suite import FPS, SIZE, Case, Described, Metric, until
+from sora_jax.data.worlds.world import FPS, Frames, World
+from sora_jax.evaluation.suite import SIZE, Case, Described, Metric, until
 
 # More than this part of the shorter side from a frame to the next is a jump.
 _JUMP = 0.15

@@ -14,15 +14,21 @@ from sora_jax.data.worlds.balls_flight import (
     centres_at,
     collisions,
     contacts,
-    velocities_at,
 )
 from sora_jax.data.worlds.palette import COLOURS, PLACES, contrast
 from sora_jax.data.worlds.seeing import Seen
 from sora_jax.data.worlds.shapes import blank, depth_of, finished, paint
-from sora_jax.data.worlds.world import Setting, World, stream
+from sora_jax.data.worlds.world import Setting, Times, World, stream
 from tests.data.worlds.checks import FPS, blurred, far, read_back, scenes
 
 WORLD = Balls()
+
+
+def velocities_at(scene: Scene, times: Times) -> np.ndarray:
+    """(down, across) of the speed of each ball at each time [frames, balls, 2], by differences."""
+    step = 2e-8
+    before, after = (centres_at(scene, np.asarray(times) + shift) for shift in (0, step))
+    return (after - before) / step
 
 
 def agreement(truth: Seen, read: Seen) -> list[bool]:

@@ -11,6 +11,7 @@ import pytest
 from sora_jax.arrays import Size
 from sora_jax.data.datasets import OpenedSource, Source
 from sora_jax.data.worlds.source import ALL, Worlds
+from sora_jax.data.worlds.sprites import Sprites
 from sora_jax.data.worlds.world import World
 
 SIZES = (Size(9, 48, 64), Size(5, 64, 40), Size(1, 32, 32))
@@ -71,7 +72,7 @@ def test_a_still_has_no_motion_in_its_captions() -> None:
 
 
 def test_shares_are_kept() -> None:
-    class Other(type(ALL[0])):  # type: ignore[misc]
+    class Other(Sprites):
         @property
         def name(self) -> str:
             return "other"
