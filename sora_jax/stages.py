@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from typing import Any
 
+import jax
 from etils import epath
 
 from sora_jax import checkpoint, config
 from sora_jax.checkpoint import located
 from sora_jax.data.buckets import GRID
 from sora_jax.description import clips_of
-from sora_jax.generation.loading import freeze
+from sora_jax.generation.loading import EXPERIMENT, freeze
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.objectives.autoencoding import Autoencoding
-from sora_jax.parallel import processes
 from sora_jax.training import encoding, loop
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
@@ -70,12 +71,25 @@ def _run(stage: Any, folder: epath.Path, profile: tuple[int, int] | None, whole:
     elif isinstance(placed, Encode):
         encoding.run(placed, home, record=record, thawed=Autoencoding.thawed)
     elif isinstance(placed, Freeze):
-        if processes.first() and not (home / checkpoint.MODEL).exists():
-            freeze(placed.run, home, about=placed.about, experiment=whole)
-        processes.wait_for_all(f"{stage.name}: frozen")
+        _freeze(placed, home, whole)
     else:
         raise config.ConfigError(f"{stage.name} is a {type(stage).__name__}, not a stage")
     log.info("%s: done, in %s", stage.name, home)
+
+
+def _freeze(stage: Freeze, home: epath.Path, experiment: Any) -> None:
+    """What is frozen already stays, if it is of the same experiment."""
+    if jax.process_count() > 1:
+        raise config.ConfigError(
+            f"{stage.name}: freezing is work for one process; run the same command in one alone"
+        )
+    if not (home / checkpoint.MODEL).exists():
+        freeze(stage.run, home, about=stage.about, experiment=experiment)
+    elif json.loads((home / EXPERIMENT).read_text()) != experiment:
+        raise checkpoint.CheckpointError(
+            f"{home} holds the generator of another experiment, or of this one before it was "
+            "changed; remove the folder to freeze anew"
+        )
 
 
 def encode_folder(autoencoder: str, data: str, *, out: str, tokens: int, fps: float | None) -> None:

@@ -149,6 +149,8 @@ def test_a_stage_freezes_a_generator_and_keeps_how_it_came_about(home: Path):
     assert sora_jax.load(home / "run/frozen").domain.about == "red and green"
     kept = json.loads((home / "run/frozen/experiment.json").read_text())
     assert config.from_json(kept[0]) == stage
+    with pytest.raises(CheckpointError, match="frozen holds the generator of another experiment"):
+        run_stages((dataclasses.replace(stage, about="blue"),), home / "run")
 
 
 def test_without_a_shipped_generator_a_folder_is_asked_for(

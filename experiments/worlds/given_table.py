@@ -121,16 +121,12 @@ def measured(run: str, name: str, count: int) -> Measured:
     """What one arm is worth."""
     pipeline = sora_jax.load(f"{run}/{name}")
     data = LatentClips(path=f"{run}/held_out", tokenizer=pipeline.tokenizer, descriptive_share=0.0)
-    losses = [
-        np.mean(
-            list(
-                grid_losses(
-                    pipeline.denoiser, pipeline.params, [(each.bucket, each.batch)], seed=number
-                ).values()
-            )
-        )
-        for number, each in enumerate(data.open().some_of_each_bucket(16))
-    ]
+    held_out = data.open().some_of_each_bucket(16)
+    grids = (
+        grid_losses(pipeline.denoiser, pipeline.params, [(each.bucket, each.batch)], seed=number)
+        for number, each in enumerate(held_out)
+    )
+    losses = [np.mean(list(grid.values())) for grid in grids]
     row = {"text to video": float(np.mean(losses))}
 
     suite = Text(size=SIZE)

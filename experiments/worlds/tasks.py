@@ -66,8 +66,17 @@ class Tasks:
         self.rows: list[tuple[str, str, dict[str, Mean]]] = []
         self.notes: list[str] = []
 
-    def row(self, task: str, measure: str, **arms: Sequence[float]) -> None:
-        self.rows.append((task, measure, {arm: Mean.of(list(x)) for arm, x in arms.items()}))
+    def row(
+        self,
+        task: str,
+        measure: str,
+        *,
+        span: tuple[float, float] | None = None,
+        **arms: Sequence[float],
+    ) -> None:
+        """`span` is what single values can lie in."""
+        means = {arm: Mean.of(list(x), span=span) for arm, x in arms.items()}
+        self.rows.append((task, measure, means))
 
     def each(self, task: str, make: Callable[[int], Frames]) -> Clips:
         """What is made of each clip, and a sheet of the first."""
@@ -133,6 +142,7 @@ class Tasks:
             self.row(
                 task,
                 name,
+                span=(0, 1),
                 model=[suite.scores(c, m)[name] for c, m in zip(self.asked, made, strict=True)],
                 real=[
                     suite.scores(c, m)[name] for c, m in zip(self.asked, self.given, strict=True)
@@ -228,6 +238,7 @@ class Tasks:
             self.row(
                 f"edit {strength}",
                 "slots of the prompt",
+                span=(0, 1),
                 model=right[-1],
                 real=true,
                 codec=unedited,
@@ -293,6 +304,7 @@ class Tasks:
         self.row(
             "connect",
             "Spearman towards B",
+            span=(-1, 1),
             **{arm: [joins.monotone(way) for way in each] for arm, each in found.items()},
         )
         way = [float(x) for x in np.mean(found["model"], axis=0)]
@@ -380,7 +392,9 @@ class Tasks:
         lines = [f"| task | measure | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
         for task, measure, arms in self.rows:
             cells = [
-                f"{arms[h].value:.2f} ± {1.96 * arms[h].error:.2f}" if h in arms else ""
+                f"{arms[h].value:.2f} ({arms[h].low:.2f} to {arms[h].high:.2f})"
+                if h in arms
+                else ""
                 for h in heads
             ]
             lines.append(f"| {task} | {measure} | {' | '.join(cells)} |")

@@ -26,8 +26,9 @@ from collections.abc import Sequence
 import tyro
 
 from sora_jax.cli.compiling import compile
-from sora_jax.cli.generation import animate, connect, edit, extend, generate, image, loop, retake
+from sora_jax.cli.generation import generate, image
 from sora_jax.cli.measuring import describe, evaluate
+from sora_jax.cli.tasks import animate, connect, edit, extend, loop, retake
 from sora_jax.cli.training import encode, freeze, train
 
 TRACEBACK = "SORA_JAX_TRACEBACK"

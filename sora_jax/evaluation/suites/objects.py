@@ -36,12 +36,7 @@ class Objects(Described):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return (
-            Metric(
-                name="births", better="low", floor="spliced", about="things that appear, 100 frames"
-            ),
-            Metric(
-                name="deaths", better="low", floor="spliced", about="things that vanish, 100 frames"
-            ),
+            *_births_and_deaths("things"),
             Metric(
                 name="until_violation",
                 better="high",
@@ -62,6 +57,14 @@ class Objects(Described):
             "deaths": 100 * deaths.sum() / len(deaths),
             "until_violation": until((births | deaths | changes | jumps).any(1)),
         }
+
+
+def _births_and_deaths(things: str) -> tuple[Metric, Metric]:
+    births, deaths = (
+        Metric(name=name, better="low", floor="spliced", about=f"{things} that {do}, 100 frames")
+        for name, do in (("births", "appear"), ("deaths", "vanish"))
+    )
+    return births, deaths
 
 
 def _events(seen: Seen, *, side: int) -> tuple[ndarray, ndarray, ndarray]:
@@ -93,12 +96,7 @@ class Falling(Described):
                 floor="shuffled",
                 about="deviation of the acceleration between contacts, in units of gravity",
             ),
-            Metric(
-                name="births", better="low", floor="spliced", about="balls that appear, 100 frames"
-            ),
-            Metric(
-                name="deaths", better="low", floor="spliced", about="balls that vanish, 100 frames"
-            ),
+            *_births_and_deaths("balls"),
             Metric(
                 name="until_violation",
                 better="high",

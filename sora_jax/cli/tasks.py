@@ -1,0 +1,188 @@
+"""The commands of the tasks that begin with a file; loop can do without one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from sora_jax.cli.clips import Flags, Prompt, loaded, numbered, written
+
+if TYPE_CHECKING:
+    from sora_jax import Pipeline
+    from sora_jax.generation.clip import Clip
+
+Image = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+Video = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskFlags(Flags):
+    """What the tasks take that begin with a file."""
+
+    height: int | None = None
+    """Pixels that the file is fitted into, its aspect ratio kept; by default its own size."""
+    width: int | None = None
+    """The same."""
+    held: float = 0.0
+    """The diffusion time at which the model is shown what is given; 0.02 or so frees movement."""
+    count: int = 1
+    """How many clips, each of its own seed."""
+
+    def settings(self, *, between: bool = False) -> dict[str, Any]:
+        return super().settings(between=between) | {
+            "held": self.held,
+            "height": self.height,
+            "width": self.width,
+        }
+
+
+Task = tyro.conf.OmitArgPrefixes[TaskFlags]
+
+
+def animate(
+    image: Image, prompt: Prompt = "", *, frames: int = 17, flags: Task = TaskFlags()
+) -> None:
+    """Make a clip that begins with an image.
+
+    Args:
+        image: the file; of a video its first frame.
+        prompt: what is to happen.
+        frames: of the clip.
+    """
+    _run(flags, prompt, lambda p, s: p.animate(image, prompt, frames=frames, **s), frames=frames)
+
+
+def extend(
+    video: Video,
+    prompt: Prompt = "",
+    *,
+    direction: Literal["forward", "backward"] = "forward",
+    frames: int = 16,
+    flags: Task = TaskFlags(),
+) -> None:
+    """Add frames after a clip, or before it; with --count 3 --direction backward, three clips of
+    different beginnings and one ending.
+
+    Args:
+        video: the file.
+        prompt: what the clip shows.
+        direction: where the new frames come.
+        frames: how many.
+    """
+    _run(
+        flags,
+        prompt,
+        lambda p, s: p.extend(video, prompt, frames=frames, direction=direction, **s),
+    )
+
+
+def loop(
+    video: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")] = None,
+    *,
+    prompt: str = "",
+    frames: int = 16,
+    flags: Task = TaskFlags(),
+) -> None:
+    """Make a clip whose end leads into its beginning: from a clip, or from a prompt alone.
+
+    Up to three frames at the end of the clip, which fill no latent, are made anew.
+
+    Args:
+        video: the file.
+        prompt: what is shown.
+        frames: that lead from the end of the clip back to its beginning; without a clip, all.
+    """
+    if video is None and not prompt:
+        raise ValueError("there is nothing to loop; give a VIDEO or a --prompt")
+    _run(flags, prompt, lambda p, s: p.loop(video, prompt=prompt, frames=frames, **s), between=True)
+
+
+def edit(
+    video: Video,
+    prompt: Prompt,
+    *,
+    strength: tuple[float, ...] = (0.6,),
+    flags: Task = TaskFlags(),
+) -> None:
+    """Change a clip towards a prompt.
+
+    Args:
+        video: the file.
+        prompt: what it is to show.
+        strength: 0 (as it is) to 1 (nothing of it); several are spread evenly over the clip.
+    """
+    _run(flags, prompt, lambda p, s: p.edit(video, prompt, strength=strength, **s), like=video)
+
+
+def connect(
+    first: Video, second: Video, prompt: Prompt = "", *, frames: int = 16, flags: Task = TaskFlags()
+) -> None:
+    """Lead from one clip over to another.
+
+    Args:
+        first: the file of the first clip.
+        second: the file of the second, which is made the size of the first.
+        prompt: what is to happen between them.
+        frames: between them.
+    """
+    _run(
+        flags,
+        prompt,
+        lambda p, s: p.connect(first, second, prompt=prompt, frames=frames, **s),
+        between=True,
+    )
+
+
+def retake(
+    video: Video,
+    prompt: Prompt,
+    *,
+    span: tuple[int, int] | None = None,
+    box: tuple[int, int, int, int] | None = None,
+    flags: Task = TaskFlags(),
+) -> None:
+    """Make a part of a clip anew.
+
+    Args:
+        video: the file.
+        prompt: what it is to show.
+        span: the first frame of that part, and the one after its last, from 0 on and at the rate of
+            the model, which may not be that of the file. Enlarged to whole latents.
+        box: its top, left, bottom and right in pixels, after the file is fitted into --height and
+            --width. Enlarged to whole latents.
+    """
+    _run(
+        flags,
+        prompt,
+        lambda p, s: p.retake(video, prompt, span=span, box=box, **s),
+        like=video,
+    )
+
+
+def _run(
+    flags: TaskFlags,
+    prompt: str,
+    task: Callable[[Pipeline, Any], Clip],
+    *,
+    frames: int = 2,
+    like: str | None = None,
+    between: bool = False,
+) -> None:
+    """Runs a task for each seed.
+
+    frames   how many its clips have: 2 for any number above 1.
+    like     the file of which they have as many instead.
+    between  whether it fills a gap between given frames.
+    """
+    if flags.count < 1:
+        raise ValueError(f"--count {flags.count}: give 1 or more")
+    paths = numbered(flags.out, flags.count)
+    pipeline = loaded(flags, paths, frames=frames, like=like)
+
+    def made(number: int) -> Clip:
+        return task(pipeline, flags.settings(between=between) | {"seed": flags.seed + number})
+
+    written(made, paths, [prompt] * len(paths), sheet=flags.sheet)
