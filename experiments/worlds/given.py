@@ -4,8 +4,8 @@
     python experiments/worlds/given_table.py runs/given
 
 Three transformers of two million parameters, equal but for that, see the same clips of three worlds
-in the same order for as many steps, with the autoencoder that `small.py` has trained in
-runs/small. The table says what each is worth as text to video and with frames given.
+in the same order for as many steps, with the autoencoder that comes with the package. The table
+says what each is worth as text to video and with frames given.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ def arm(name: str) -> Train:
 experiment = (
     Encode(
         name="latents",
-        autoencoder="runs/small/autoencoder",
+        autoencoder="sora_jax/assets/worlds/autoencoder",
         data=clips(40_000, 4),
         measure_steps=100,
     ),

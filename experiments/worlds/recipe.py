@@ -7,7 +7,7 @@ Each run changes one thing of a base, which is the first stage of the shipped mo
 and with one diffusion time for all frames; and sees the same 400 batches of 32 clips, at a constant
 rate, so that none is nearer to its end than another. (With tokens of two by two latents a step
 costs half as much or less: that run sees twice as many.) The latents are of the
-autoencoder that `small.py` has trained in runs/small.
+autoencoder that comes with the package.
 """
 
 import dataclasses
@@ -94,7 +94,7 @@ def run(
 experiment = (
     Encode(
         name="latents",
-        autoencoder="runs/small/autoencoder",
+        autoencoder="sora_jax/assets/worlds/autoencoder",
         data=clips(2 * BATCH * STEPS, 4),
         measure_steps=100,
     ),

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -37,6 +38,7 @@ from sora_jax.models.attention import AUTO, PRODUCT, Attention, MultiHead
 from sora_jax.models.conv import Dtype, blanked, inside
 from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, real, rotary
 from sora_jax.models.flash import ATTENTION
+from sora_jax.models.kernels import CUDNN
 from sora_jax.models.layout import constrained, parts
 from sora_jax.models.modulation import affine_norm, gated, modulate
 from sora_jax.models.patches import (
@@ -122,6 +124,18 @@ class Block(nn.Module):
         return constrained(x, _TOKENS), None
 
 
+def _keeping(names: tuple[str, ...]) -> Callable[..., Any]:
+    """The policy that keeps what has one of the names, cuDNN's attention among it."""
+    named = jax.checkpoint_policies.save_only_these_names(*names)
+
+    def policy(operation: Any, *given: Any, **fields: Any) -> Any:
+        if operation.name == CUDNN:
+            return ATTENTION[0] in names
+        return named(operation, *given, **fields)
+
+    return policy
+
+
 def _layers(depth: int, remat: Remat) -> Any:
     """Returns `Block` as `depth` layers with stacked parameters, scanned over by both methods."""
     policies = jax.checkpoint_policies
@@ -133,7 +147,7 @@ def _layers(depth: int, remat: Remat) -> Any:
             offload_dst="pinned_host",
         )
     else:
-        policy = policies.save_only_these_names(*_KEPT[remat])
+        policy = _keeping(_KEPT[remat])
     block = nn.remat(Block, prevent_cse=False, policy=policy, methods=["__call__"])
     stacked = {
         "variable_axes": {"params": 0},

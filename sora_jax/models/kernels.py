@@ -14,6 +14,10 @@ import jax.numpy as jnp
 
 from sora_jax.models.flash import ATTENTION
 
+CUDNN = "dot_product_attention_fwd_wrapper"
+"""The operation of JAX that is `cudnn` going forward. What it gives, for the backward pass too, has
+no names (`checkpoint_name`): policies of what is kept know it by its own."""
+
 _LANES = 128
 _LARGEST_BLOCK = 1024
 

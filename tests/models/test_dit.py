@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from sora_jax.models.accounting import transformer_parameters
+from sora_jax.models.attention import Attention
 from sora_jax.models.dit import PRESETS, DiT
+from sora_jax.models.kernels import CUDNN
 from sora_jax.parallel.mesh import Mesh
 
 TINY = DiT(
@@ -212,6 +214,26 @@ def test_save_attention_computes_attention_once(
         return str(program).count(" exp ")
 
     assert exponentials("save_attention") == exponentials("none") < exponentials("full")
+
+
+def test_save_attention_computes_that_of_cudnn_once(
+    variables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced alone: neither a GPU nor cuDNN is needed, which JAX would look for."""
+    fused = "jax._src.cudnn.fused_attention_stablehlo"
+    for check, found in {"check_cudnn_version": 91000, "check_is_flash_attention": None}.items():
+        monkeypatch.setattr(f"{fused}.{check}", lambda *_, found=found, **__: found)
+
+    def computed(remat: Any) -> int:
+        model = TINY.clone(
+            width=32, remat=remat, dtype="bfloat16", attention=Attention(kernel="cudnn")
+        )
+        made = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), **inputs()))
+        program = jax.make_jaxpr(outcome, static_argnums=0)(model, made, 0.0, inputs())
+        return str(program).count(f"{CUDNN}[")
+
+    assert computed("save_attention") == computed("none") == 2
+    assert computed("full") == 4
 
 
 def test_bfloat16_is_near_float32(variables: Any) -> None:
