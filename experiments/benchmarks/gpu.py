@@ -211,8 +211,8 @@ class Ours:
         placed = jax.tree.map(lambda leaf: train.mesh.place(leaf, self.devices), batch)
 
         def make() -> Any:
-            # Where all lies on the device, but with numbers that take no compiler a minute.
-            return jax.tree.map(lambda leaf: jax.device_put(leaf), _filled(prepared.state))
+            weights = {name: _random(getattr(prepared.state, name)) for name in ("params", "ema")}
+            return _zeros(prepared.state.replace(params=None, ema=None)).replace(**weights)
 
         return Lowered(lowered, make, placed, learns=True)
 
@@ -238,9 +238,9 @@ class Ours:
             return (optax.apply_updates(params, change), moments), value
 
         params = _shapes(model)
-        state, arrays = (params, jax.eval_shape(optimizer.init, params)), (latent, target, text)
-        lowered = jax.jit(step, donate_argnums=0).lower(state, arrays)
-        return Lowered(lowered, lambda: _filled(state), arrays, learns=True)
+        moments, arrays = jax.eval_shape(optimizer.init, params), (latent, target, text)
+        lowered = jax.jit(step, donate_argnums=0).lower((params, moments), arrays)
+        return Lowered(lowered, lambda: (_random(params), _zeros(moments)), arrays, learns=True)
 
     def lowered_sampling(self, case: Case) -> Lowered:
         """A forward pass; the text, which is the same in each, was read before."""
@@ -259,18 +259,24 @@ class Ours:
             return model.apply({"params": params}, latent, sigma, prompt, method="denoise")
 
         params = _shapes(model)
-        state = params, jax.eval_shape(read, params)
-        lowered = jax.jit(step).lower(state, latent)
-        return Lowered(lowered, lambda: _filled(state), latent, learns=False)
+        lowered = jax.jit(step).lower((params, jax.eval_shape(read, params)), latent)
+
+        def make() -> Any:
+            weights = _random(params)
+            return weights, jax.jit(read)(weights)
+
+        return Lowered(lowered, make, latent, learns=False)
 
 
 def _taken(program: Any, held: list[Any], one: Lowered) -> None:
     """Runs a program to its end; what one that learns gives is what it takes next."""
     import jax
+    import jax.numpy as jnp
 
     out = jax.block_until_ready(program(held[0], one.batch))
     if one.learns:
-        held[0] = out[0]
+        held[0], out = out
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(out)), out
 
 
 def profiled(step: Callable[[], Any]) -> dict[str, float]:
@@ -332,19 +338,23 @@ def _shapes(model: Any) -> Any:
     ]
 
 
-def _filled(tree: Any) -> Any:
-    """Arrays of these shapes: small numbers, none the same as the next; what counts is 0."""
+def _random(tree: Any) -> Any:
+    """Random arrays of these shapes: products of others, of zeros say, are faster."""
+    import jax
+
+    def leaf(shape: Any) -> Any:
+        # A generator that compiles at once.
+        key = jax.random.key(math.prod(shape.shape), impl="rbg")
+        return 0.02 * jax.random.normal(key, shape.shape, shape.dtype)
+
+    return jax.tree.map(jax.jit(leaf, static_argnums=0), tree)
+
+
+def _zeros(tree: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
-    def leaf(shape: Any) -> Any:
-        if not jnp.issubdtype(shape.dtype, jnp.floating):
-            return jnp.zeros(shape.shape, shape.dtype)
-        # Of positive sign, as second moments are.
-        numbers = 0.02 * (1.1 + jnp.sin(jnp.arange(math.prod(shape.shape), dtype=jnp.float32)))
-        return numbers.reshape(shape.shape).astype(shape.dtype)
-
-    return jax.tree.map(jax.jit(leaf, static_argnums=0), tree)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
 
 
 def _batch(case: Case, channels: int) -> Any:
@@ -369,14 +379,20 @@ def _batch(case: Case, channels: int) -> Any:
 def operations(case: Case) -> float:
     """Of a training step, text encoder included, by the formula."""
     from sora_jax import config
-    from sora_jax.arrays import Size
     from sora_jax.models import accounting
 
     stages: Any = config.read_experiment(EXPERIMENT)
-    objective = stages[-1].objective
-    cost = accounting.transformer(objective.model, Size(*case.grid), text=TEXT, batch=case.rows)
-    read = accounting.text_encoder(objective.text, text=TEXT, batch=case.rows)
-    return cost.training_flops + read.training_flops
+    read = accounting.text_encoder(stages[-1].objective.text, text=TEXT, batch=case.rows)
+    return alone(case, learns=True) + read.training_flops
+
+
+def alone(case: Case, *, learns: bool) -> float:
+    """Of the transformer alone, of a training step or a forward pass."""
+    from sora_jax.arrays import Size
+    from sora_jax.models import accounting
+
+    cost = accounting.transformer(_model(), Size(*case.grid), text=TEXT, batch=case.rows)
+    return cost.training_flops if learns else cost.flops
 
 
 def inputs(case: Case) -> tuple[np.ndarray, ...]:
@@ -468,16 +484,17 @@ def tables(ours: dict[str, Any], torch: dict[str, Any]) -> str:
                 used, rate = operations(case) / seconds / peak, case.tokens / seconds
                 told = f"{seconds:.3f} | {rate:,.0f} | {used:.1%} |"
             lines.append(f"| {name} tokens | {again} | {told} {memory:.1f} |")
-    lines += ["", "| transformer alone | torch s | ours s | ratio | torch GiB | ours GiB |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines += ["", "| transformer alone | torch s | ours s | ratio | MFU | torch GiB | ours GiB |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for group, word in (("alone", "training"), ("sampling", "sampling")):
-        for name in CASES:
+        for name, case in CASES.items():
             key = f"{group}/{name}"
-            if key in ours and key in torch:
+            if key in torch and ours.get(key, [None])[0]:
                 (other, taken), (seconds, memory) = torch[key], ours[key]
+                done = alone(case, learns=group == "alone") / seconds / peak
                 lines.append(
                     f"| {word}, {name} tokens | {other:.3f} | {seconds:.3f} |"
-                    f" {other / seconds:.2f} | {taken:.1f} | {memory:.1f} |"
+                    f" {other / seconds:.2f} | {done:.1%} | {taken:.1f} | {memory:.1f} |"
                 )
     lines += ["", "| attention | output | queries | keys | values |", "|---|---|---|---|---|"]
     for kernel, errors in ours.get("attention", {}).items():
