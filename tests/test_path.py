@@ -295,7 +295,9 @@ def test_latents_are_measured_over_as_many_steps_as_asked(home: Path, tmp_path: 
         run_stages((stage,), tmp_path)
         _, params = checkpoint.read_frozen(tmp_path / stage.name / "autoencoder")
         means.append(params["latent_mean"])
-    assert np.array_equal(means[0], means[2]) and not np.array_equal(means[0], means[1])
+    # A program that was compiled and one that was found in the cache may differ by rounding.
+    assert np.allclose(means[0], means[2], rtol=1e-5)
+    assert not np.allclose(means[0], means[1], rtol=1e-3)
 
 
 def test_latents_cannot_be_measured_over_nothing(home: Path):

@@ -124,6 +124,7 @@ def test_what_cannot_be_judged_widens_the_interval() -> None:
     assert row.arms["model"].value == 1.0 and row.arms["model"].low < 1
 
 
+@pytest.mark.slow
 def test_a_still_clip_that_wins_is_told() -> None:
     rows = {row.metric.name: row for row in measured("objects").rows}
     assert all(row.still_wins for row in rows.values())
@@ -192,6 +193,7 @@ class Blind:
         return [SimpleNamespace(frames=np.zeros(size, np.uint8)) for _ in prompts]
 
 
+@pytest.mark.slow
 def test_black_clips_are_as_bad_as_broken_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capabilities, "reconstructed", lambda vae, params, clip: clip)
     blind: Any = Blind()

@@ -29,6 +29,7 @@ def test_one_clip_has_no_covariance() -> None:
         frechet_distance(np.zeros((1, 2), np.float32), np.zeros((3, 2), np.float32))
 
 
+@pytest.mark.slow
 def test_other_worlds_and_broken_clips_are_farther_than_fresh_ones() -> None:
     def clips(name: str, seed: int) -> list[np.ndarray]:
         return [case.frames() for case in cases(SUITES[name], 150, seed=seed)]
