@@ -73,7 +73,7 @@ def batches(stage: Train, boxes: tuple[Bucket, ...]) -> list[Batch]:
     return found
 
 
-# Of models like that of `small`, many of them.
+# Models of the worlds, much like one another and of many shapes.
 ALIKE = ("given", "mix", "recipe", "small")
 
 

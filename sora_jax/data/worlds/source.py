@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
 import zlib
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -38,6 +42,8 @@ ALL: tuple[World, ...] = (
 
 # What random numbers are for; part of their key. Changing one changes every clip.
 _CHOICE, _SCENE, _CAPTIONS = range(3)
+# From here on processes of their own, which take seconds to start, are worth it.
+_MANY = 20_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +73,15 @@ class Worlds:
                 f"shares has {len(shares)} numbers for {len(self.worlds)} worlds; give one for "
                 "each, not all of them 0"
             )
-        records = tuple(self.record(index) for index in range(self.clips))
-        return OpenedWorlds(source=self, records=records)
+        return OpenedWorlds(source=self, records=tuple(self._records()))
+
+    def _records(self) -> Iterable[Record]:
+        """All of the manifest; scenes take a millisecond each, so that of many all cores draw."""
+        if self.clips < _MANY:
+            return map(self.record, range(self.clips))
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+            return list(pool.map(self.record, range(self.clips), chunksize=256))
 
     def drawn(self, index: int) -> Drawn:
         """Clip `index`: its world, its size and its scene."""

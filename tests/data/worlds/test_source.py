@@ -10,6 +10,7 @@ import pytest
 
 from sora_jax.arrays import Size
 from sora_jax.data.datasets import OpenedSource, Source
+from sora_jax.data.worlds import source as sources
 from sora_jax.data.worlds.source import ALL, Worlds
 from sora_jax.data.worlds.sprites import Sprites
 from sora_jax.data.worlds.world import World
@@ -29,6 +30,13 @@ def test_a_clip_is_a_function_of_seed_and_index() -> None:
     assert Worlds(seed=1).record(3).captions != Worlds(seed=2).record(3).captions
     copy = pickle.loads(pickle.dumps(first))
     np.testing.assert_array_equal(copy.read(4, 0, 5), second.read(4, 0, 5))
+
+
+@pytest.mark.slow
+def test_many_clips_are_drawn_alike_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Worlds(clips=600, sizes=SIZES).open()
+    monkeypatch.setattr(sources, "_MANY", 600)
+    assert Worlds(clips=600, sizes=SIZES).open() == alone
 
 
 @pytest.mark.parametrize("world", ALL, ids=[world.name for world in ALL])
