@@ -1,33 +1,48 @@
-"""What the noise field's mix costs text to video: the first stage of `small.py`, and without it.
+"""What the noise field's mix costs text to video: a model of the small preset with it and without.
 
-    sora-jax train experiments/worlds/mix.py --out runs/small
-    python experiments/worlds/prompts_table.py runs/small/first --rows "small 17x48x48" \\
-        --samples 2000
-    python experiments/worlds/prompts_table.py runs/small/without --rows "small 17x48x48" \\
-        --samples 2000
+    sora-jax train experiments/worlds/mix.py
+    for arm in with without; do
+        python experiments/worlds/prompts_table.py runs/mix/$arm --rows "small 17x48x48" \\
+            --samples 2000 --out runs/mix/$arm/prompts
+    done
 
-What `small.py` has trained in the folder is left as it is. The run without the mix sees the same
-clips in the same order for as many steps, each with one diffusion time and nothing given.
+Both are the first stage of `small.py`, on latents of the autoencoder that comes with the package,
+with a rate that falls to nothing at the end; and see the same clips in the same order for as many
+steps. The one without the mix has one diffusion time for each clip, and nothing given.
 """
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from sora_jax import config
 from sora_jax.objectives.levels import UniformLevels
-from sora_jax.training.train import Train
+from sora_jax.training.optimizer import Cosine
 
 SMALL = Path(__file__).with_name("small.py")
+CLIPS, STEPS = 60_000, 6000
 
 
-def with_and_without(stages: config.Stages) -> config.Stages:
-    """The stages up to the first transformer, and its twin."""
-    end = next(index for index, stage in enumerate(stages) if stage.name == "first")
-    first = stages[end]
-    assert isinstance(first, Train)
-    objective = dataclasses.replace(first.objective, levels=UniformLevels())
-    return (*stages[: end + 1], dataclasses.replace(first, name="without", objective=objective))
+def with_and_without(stages: Any, *, clips: int, steps: int) -> config.Stages:
+    """The latents of `small.py`'s first transformer, that transformer, and its twin."""
+    named = {stage.name: stage for stage in stages}
+    square, first = named["square"], named["first"]
+    source = dataclasses.replace(square.data.source, clips=clips)
+    square = dataclasses.replace(
+        square,
+        autoencoder="sora_jax/assets/worlds/autoencoder",
+        data=dataclasses.replace(square.data, source=source),
+    )
+    mixed = dataclasses.replace(
+        first,
+        name="with",
+        steps=steps,
+        optimizer=dataclasses.replace(first.optimizer, schedule=Cosine(final=0.02)),
+        evaluators=(),
+    )
+    plain = dataclasses.replace(mixed.objective, levels=UniformLevels())
+    return square, mixed, dataclasses.replace(mixed, name="without", objective=plain)
 
 
-experiment = with_and_without(config.read_experiment(SMALL))
-smoke = with_and_without(config.read_experiment(SMALL, smoke=True))
+experiment = with_and_without(config.read_experiment(SMALL), clips=CLIPS, steps=STEPS)
+smoke = with_and_without(config.read_experiment(SMALL, smoke=True), clips=64, steps=2)
