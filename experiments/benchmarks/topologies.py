@@ -1,11 +1,11 @@
 """Training steps of 1.3B and 14B parameters, compiled for TPU slices that are not there.
 
     pip install "jax[tpu]"
-    python experiments/benchmarks/topologies.py [--out plans] [--only 1.3B]
+    python experiments/benchmarks/topologies.py [--only 1.3B]
 
 Each slice gets the mesh that the experiment lists for it, and the one that a search finds, which
-is compared with all chips along fsdp. Every `sora-jax compile` leaves its JSON in a folder; what is
-there already is not compiled again. Writes experiments/benchmarks/topologies.md from all of them.
+is compared with all chips along fsdp. Every `sora-jax compile` leaves its JSON in `plans` beside this
+file; what is there already is not compiled again. Writes topologies.md from all of them.
 """
 
 import argparse
@@ -146,7 +146,7 @@ def page(out: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="plans", help="folder of the JSON files")
+    parser.add_argument("--out", default=PAGE.with_name("plans"), help="folder of the JSON files")
     parser.add_argument("--only", default="", help="part of a model's and a slice's name")
     given = parser.parse_args()
     out = Path(given.out)
