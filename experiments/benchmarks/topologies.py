@@ -4,8 +4,8 @@
     python experiments/benchmarks/topologies.py [--only 1.3B]
 
 Each slice gets the mesh that the experiment lists for it, and the one that a search finds, which
-is compared with all chips along fsdp. Every `sora-jax compile` leaves its JSON in `plans` beside this
-file; what is there already is not compiled again. Writes topologies.md from all of them.
+is compared with all chips along fsdp. Every `sora-jax compile` leaves its JSON in `plans` beside
+this file; what is there already is not compiled again. Writes topologies.md from all of them.
 """
 
 import argparse
