@@ -27,7 +27,7 @@ from sora_jax.data.buckets import Grid
 from sora_jax.description import Boxes, boxes_of
 from sora_jax.meshes import guesses
 from sora_jax.models import accounting
-from sora_jax.models.dit import Remat
+from sora_jax.models.remat import Remat
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.hlo import Collective, collectives, gathered, kernels

@@ -21,7 +21,8 @@ from typing import Any
 from sora_jax.arrays import Size
 from sora_jax.models import accounting
 from sora_jax.models.accounting.cost import bytes_of
-from sora_jax.models.dit import DiT, Remat
+from sora_jax.models.dit import DiT
+from sora_jax.models.remat import Remat
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.parallel.topology import Chip
 

@@ -71,7 +71,7 @@ class Case(NamedTuple):
 LARGEST = "1 x 32,760"
 CASES = {"4 x 8,190": Case(4, (21, 30, 52)), LARGEST: Case(1, (21, 60, 104))}
 KEPT = {"none": "nothing", "save_attention": "all but attention"}
-"""Of `models.dit.Remat`: what the backward pass computes again."""
+"""Of `models.remat.Remat`: what the backward pass computes again."""
 TEXT, TEXT_WIDTH = 512, 4096
 CONFIG: dict[str, Any] = {
     "num_layers": 30,

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
@@ -37,8 +36,6 @@ from sora_jax.arrays import Extent, Known, Latent, Sigma, Size, Tokens
 from sora_jax.models.attention import AUTO, PRODUCT, Attention, MultiHead
 from sora_jax.models.conv import Dtype, blanked, inside
 from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, places, real, rotary
-from sora_jax.models.flash import ATTENTION
-from sora_jax.models.kernels import CUDNN
 from sora_jax.models.layout import constrained, parts
 from sora_jax.models.modulation import affine_norm, gated, modulate
 from sora_jax.models.patches import (
@@ -49,14 +46,8 @@ from sora_jax.models.patches import (
     token_grid,
     unpatchify,
 )
+from sora_jax.models.remat import INPUT, Remat, policy
 
-Remat = Literal["none", "save_attention", "full", "offload"]
-"""What a layer keeps for the backward pass: what its linear layers and its attention give, so that
-nothing but elementwise functions is computed again; what attention gives, whose cost alone grows
-with tokens²; only its input; or that in the memory of the host."""
-
-_KEPT = {"none": (*ATTENTION, PRODUCT), "save_attention": ATTENTION, "full": ()}
-_INPUT = "input"
 _TOKENS = ("batch", "tokens", "activation_embed")
 _ZEROS = nn.initializers.zeros_init()
 _ONES = nn.initializers.ones_init()
@@ -110,7 +101,7 @@ class Block(nn.Module):
         modulation: Float[Array, "batch places 6 embed"],
         turn: tuple[Array, Array],
     ) -> tuple[Tokens, None]:
-        x = checkpoint_name(x, _INPUT)
+        x = checkpoint_name(x, INPUT)
         a, b, c, d, e, f = jnp.moveaxis(modulation + self.table, 2, 0)
         attend, inner = self.self_attention, modulate(x, a, b)
         keys, values = attend.keys_values(inner, turn)
@@ -124,31 +115,9 @@ class Block(nn.Module):
         return constrained(x, _TOKENS), None
 
 
-def _keeping(names: tuple[str, ...]) -> Callable[..., Any]:
-    """The policy that keeps what has one of the names, cuDNN's attention among it."""
-    named = jax.checkpoint_policies.save_only_these_names(*names)
-
-    def policy(operation: Any, *given: Any, **fields: Any) -> Any:
-        if operation.name == CUDNN:
-            return ATTENTION[0] in names
-        return named(operation, *given, **fields)
-
-    return policy
-
-
 def _layers(depth: int, remat: Remat) -> Any:
     """Returns `Block` as `depth` layers with stacked parameters, scanned over by both methods."""
-    policies = jax.checkpoint_policies
-    if remat == "offload":
-        policy = policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=[],
-            names_which_can_be_offloaded=[_INPUT],
-            offload_src="device",
-            offload_dst="pinned_host",
-        )
-    else:
-        policy = _keeping(_KEPT[remat])
-    block = nn.remat(Block, prevent_cse=False, policy=policy, methods=["__call__"])
+    block = nn.remat(Block, prevent_cse=False, policy=policy(remat), methods=["__call__"])
     stacked = {
         "variable_axes": {"params": 0},
         "split_rngs": {"params": True},

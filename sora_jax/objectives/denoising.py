@@ -26,8 +26,9 @@ from sora_jax.diffusion.samplers import Estimator, normal_rows
 from sora_jax.diffusion.schedules import RectifiedFlow, Schedule, Time, Values
 from sora_jax.diffusion.times import LogitNormal, LogNormalSigma, Times, spread_uniform
 from sora_jax.models.conv import inside
-from sora_jax.models.dit import DiT, Prompt, Remat
+from sora_jax.models.dit import DiT, Prompt
 from sora_jax.models.patches import token_extent
+from sora_jax.models.remat import Remat
 from sora_jax.models.text import ByteEncoder, LabelEncoder, WordEncoder
 from sora_jax.objectives.bands import Places, by_band, ratio
 from sora_jax.objectives.levels import Drawing, Levels, NoiseField, UniformLevels

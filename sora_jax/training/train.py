@@ -47,7 +47,7 @@ class Train:
     """Meshes for TPU slices by their names, such as v6e:16x16; `mesh` is for all others."""
     remat: dict[str, str] = dataclasses.field(default_factory=dict)
     """Of buckets by their names, such as 81x320x640: what the model keeps there for the backward
-    pass, where that is not what it says itself (`models.dit.Remat`)."""
+    pass, where that is not what it says itself (`models.remat.Remat`)."""
     evaluators: tuple[Evaluator, ...] = ()
     log_every: int = 20
     save_every: int = 500

@@ -34,7 +34,7 @@ def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int
     number = bytes_of(model.dtype)
     modulation = 6 * WIDE * batch * times * width
     prompt = 2 * depth * number * texts * width
-    # Of each layer: its input and what `dit._KEPT` names; and once, all of the layer at hand.
+    # Of each layer: its input and what `remat.KEPT` names; and once, all of the layer at hand.
     kept = {"none": 10 * width + hidden, "save_attention": 3 * width, "full": width, "offload": 0}[
         model.remat
     ]
