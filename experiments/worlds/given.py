@@ -104,7 +104,6 @@ experiment = (
         name="latents",
         autoencoder="sora_jax/assets/worlds/autoencoder",
         data=clips(40_000, 4),
-        measure_steps=100,
     ),
     Encode(name="held_out", autoencoder="{out}/latents/autoencoder", data=clips(512, 5)),
     *(arm(name) for name in ARMS),

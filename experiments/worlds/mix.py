@@ -32,6 +32,8 @@ def with_and_without(stages: Any, *, clips: int, steps: int) -> config.Stages:
         square,
         autoencoder="sora_jax/assets/worlds/autoencoder",
         data=dataclasses.replace(square.data, source=source),
+        # They are normalised already.
+        measure_steps=None,
     )
     mixed = dataclasses.replace(
         first,

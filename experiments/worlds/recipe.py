@@ -96,7 +96,6 @@ experiment = (
         name="latents",
         autoencoder="sora_jax/assets/worlds/autoencoder",
         data=clips(2 * BATCH * STEPS, 4),
-        measure_steps=100,
     ),
     Encode(name="held_out", autoencoder="{out}/latents/autoencoder", data=clips(512, 5)),
     run("shipped"),
