@@ -9,6 +9,7 @@ scores are taken of
     floors     clips of which one promise is broken (`broken`): shuffled, frozen and crossed of
                every measure
 
+Ceiling and floors cost no model; a suite that needs more clips of them says so (`Suite.truths`).
 Each measure names the floor that it is to tell from the ceiling. One whose ceiling and floor are
 not five standard errors apart, or known of a few clips only, measures nothing here, and is marked
 as not counting. One by which a still clip is as good as a true one is marked as well. A clip of
@@ -63,8 +64,8 @@ _HEADS = (
 class Row:
     """One metric of one suite, by arm: ceiling, codec, model and the floors.
 
-    judged      how many clips of model and codec could be judged: of those whose true clip can be
-                or, where clips tell by themselves, of all.
+    judged      how many clips of model and codec could be judged, by arm.
+    judgeable   of how many: those whose true clip can be; all where clips tell by themselves.
     still_wins  whether frozen clips are as good as true ones, but for chance.
     """
 
@@ -72,6 +73,7 @@ class Row:
     metric: Metric
     arms: dict[str, Mean]
     judged: dict[str, int]
+    judgeable: int
     still_wins: bool
 
     @property
@@ -88,7 +90,7 @@ class Row:
         floors = {arm: _text(self.arms[arm]) for arm in FLOORS}
         if self.still_wins:
             floors["frozen"] += " wins"
-        of = "" if self.metric.by_clip else f" of {self.arms['ceiling'].count}"
+        of = "" if self.metric.by_clip else f" of {self.judgeable}"
         return [
             self.suite,
             f"{self.metric.name} {arrow}",
@@ -169,7 +171,7 @@ def measure(
 ) -> Capabilities:
     """Returns the scores of a model, or of the worlds alone where `pipeline` is None.
 
-    samples         clips of each suite and arm.
+    samples         clips that model and codec make for each suite.
     size            of all clips; each suite's own by default.
     steps, guidance, batch  as in `Pipeline.generate`.
 
@@ -187,16 +189,17 @@ def measure(
         )
     rows: list[Row] = []
     features: dict[str, list[Any]] = {arm: [] for arm in ("fresh", "ceiling", "codec", "model")}
-    all_cases = [cases(suite, samples, size=size, seed=seed) for suite in suites]
-    for suite, asked in zip(suites, all_cases, strict=True):
-        true = [case.frames() for case in asked]
+    all_cases = [cases(suite, samples * suite.truths, size=size, seed=seed) for suite in suites]
+    for suite, known in zip(suites, all_cases, strict=True):
+        true = [case.frames() for case in known]
+        asked = known[:samples]
         arms: dict[str, list[Frames]] = {"ceiling": true}
         floors: set[Floor] = {*FLOORS, *(metric.floor for metric in suite.metrics)}
         for floor in floors:
             arms[floor] = broken(true, floor, seed=seed)
         if pipeline is not None:
             arms["codec"] = [
-                reconstructed(pipeline.vae, pipeline.vae_params, clip) for clip in true
+                reconstructed(pipeline.vae, pipeline.vae_params, clip) for clip in true[:samples]
             ]
             made = pipeline.generate(
                 [case.caption for case in asked],
@@ -209,14 +212,14 @@ def measure(
             )
             arms["model"] = [clip.frames for clip in made]
         scored = {
-            arm: _scored(suite, asked, clips, arm if progress else None)
+            arm: _scored(suite, known[: len(clips)], clips, arm if progress else None)
             for arm, clips in arms.items()
         }
         rows += [_row(suite.name, metric, scored) for metric in suite.metrics]
         fresh = cases(suite, samples, size=size, seed=seed + 1)
         arms["fresh"] = [case.frames() for case in fresh]
         for arm in features.keys() & arms.keys():
-            features[arm].append(latent_features(arms[arm]))
+            features[arm].append(latent_features(arms[arm][:samples]))
     name = pipeline.source if pipeline is not None else "worlds"
     found = {arm: np.concatenate(parts) for arm, parts in features.items() if parts}
     fresh = found.pop("fresh")
@@ -236,11 +239,13 @@ def _row(suite: str, metric: Metric, scored: dict[str, list[dict[str, float]]]) 
     values = {arm: np.array([each[metric.name] for each in found]) for arm, found in scored.items()}
     true, floor = values["ceiling"], values[metric.floor]
     ends = {arm: Mean.of(each).value for arm, each in (("ceiling", true), ("floor", floor))}
+    asked = min(map(len, values.values()))
+    judgeable = asked if metric.by_clip else int(np.isfinite(true[:asked]).sum())
     arms, judged = {}, {}
     for arm, own in values.items():
         known, span = own[np.isfinite(own)], _span(metric, true, floor, own)
         if arm in ("codec", "model") and not metric.by_clip:
-            own = own[np.isfinite(true)]
+            own = own[np.isfinite(true[: len(own)])]
             known = own[np.isfinite(own)]
             blank = np.ones(len(own) - len(known))
             # What cannot be judged although its true clip can be is as bad as the floor.
@@ -255,7 +260,14 @@ def _row(suite: str, metric: Metric, scored: dict[str, list[dict[str, float]]]) 
             judged[arm] = len(known)
     # Not by the span, which a floor far off makes too wide for what is near the ceiling.
     still_wins = _worse(metric, Mean.of(values["frozen"]), Mean.of(true)) <= Z
-    return Row(suite=suite, metric=metric, arms=arms, judged=judged, still_wins=still_wins)
+    return Row(
+        suite=suite,
+        metric=metric,
+        arms=arms,
+        judged=judged,
+        judgeable=judgeable,
+        still_wins=still_wins,
+    )
 
 
 def _worse(metric: Metric, one: Mean, other: Mean) -> float:

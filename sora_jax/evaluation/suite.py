@@ -76,6 +76,11 @@ class Suite(Protocol):
         ...
 
     @property
+    def truths(self) -> int:
+        """How many true clips ceiling and floors need for each that a model is asked for."""
+        ...
+
+    @property
     def metrics(self) -> tuple[Metric, ...]: ...
 
     def caption(self, scene: Any, rng: np.random.Generator) -> str:
@@ -91,6 +96,7 @@ class Described:
     """A suite that tells a model all that there is to a scene."""
 
     world: Any
+    truths = 1
 
     def caption(self, scene: Any, rng: np.random.Generator) -> str:
         """The descriptive caption."""

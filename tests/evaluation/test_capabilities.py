@@ -22,7 +22,7 @@ from sora_jax.evaluation.statistics import Mean
 from sora_jax.evaluation.suite import Metric, cases
 from sora_jax.evaluation.suites import SUITES
 
-SAMPLES = 40
+SAMPLES = 48
 
 
 @functools.cache
@@ -38,13 +38,8 @@ SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name != "text")) for name
 def test_every_measure_tells_true_clips_from_broken_ones(name: str) -> None:
     rows = {row.metric.name: row for row in measured(name).rows}
     assert {row.metric.name for row in rows.values()} == {m.name for m in SUITES[name].metrics}
-    # Long occlusions are rare, and so are players beyond walls: so few clips do not tell of them.
-    silent = [key for key, row in rows.items() if not row.counts and not rare(row)]
+    silent = [key for key, row in rows.items() if not row.counts]
     assert not silent, [(key, rows[key].arms) for key in silent]
-
-
-def rare(row: Row) -> bool:
-    return row.metric.by_clip or row.metric.name == "wall_crossing"
 
 
 @pytest.mark.parametrize("name", SLOW)
@@ -106,7 +101,7 @@ def test_what_does_not_tell_is_marked_as_not_counting() -> None:
         (few, far, False),
     ):
         arms = {"ceiling": ceiling, "frozen": floor}
-        row = Row(suite="s", metric=metric, arms=arms, judged={}, still_wins=False)
+        row = Row(suite="s", metric=metric, arms=arms, judged={}, judgeable=20, still_wins=False)
         assert row.counts == counts
 
 
@@ -118,10 +113,21 @@ def test_what_cannot_be_judged_widens_the_interval() -> None:
     row = capabilities._row("s", metric, arms | {"model": half})
     model, codec = row.arms["model"], row.arms["codec"]
     assert (model.value, codec.value) == (0.5, 1.0) and row.judged == {"codec": 40, "model": 20}
-    assert model.low < 0.4 and model.high == codec.high == 1.0
+    assert model.low < 0.4 and model.high == codec.high == 1.0 and row.judgeable == 40
     by_clip = dataclasses.replace(metric, by_clip=True)
     row = capabilities._row("s", by_clip, arms | {"model": half})
     assert row.arms["model"].value == 1.0 and row.arms["model"].low < 1
+
+
+def test_true_clips_beyond_those_asked_for_tell_of_ceiling_and_floor_alone() -> None:
+    metric = Metric(name="x", better="high", floor="crossed", about="", yes_no=True)
+    arms = {arm: [{"x": 1.0}] * 20 + [{"x": math.nan}] * 60 for arm in ("ceiling", "frozen")}
+    arms |= {arm: [{"x": 0.0}] * 80 for arm in ("crossed", "shuffled")}
+    row = capabilities._row(
+        "s", metric, arms | {arm: [{"x": 1.0}] * 40 for arm in ("codec", "model")}
+    )
+    assert row.judgeable == 20 and row.judged == {"codec": 20, "model": 20}
+    assert row.arms["crossed"].count == 80 and row.arms["model"].count == 20
 
 
 @pytest.mark.slow

@@ -37,6 +37,8 @@ class Digital(Described):
     name = "digital"
     size = SIZE
     least = 3
+    # Of clips that are joined from two, one step in sixteen goes through a wall.
+    truths = 4
 
     @property
     def world(self) -> World:

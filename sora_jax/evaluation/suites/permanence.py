@@ -30,6 +30,8 @@ class Permanence(Described):
     name = "permanence"
     size = Size(33, 64, 112)
     least = 16
+    # Of 48 clips each length of occlusion has ten to twenty.
+    truths = 2
 
     @property
     def world(self) -> World:

@@ -26,6 +26,7 @@ class Text:
     held_out: bool = False
     size: Size = SIZE
     least = 3
+    truths = 1
 
     @property
     def name(self) -> str:
