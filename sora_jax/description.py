@@ -19,6 +19,7 @@ from sora_jax import config
 from sora_jax.arrays import Size
 from sora_jax.data import report
 from sora_jax.data.buckets import GRID, Grid, batch_of
+from sora_jax.data.datasets import OpenedSource
 from sora_jax.data.folder import Folder
 from sora_jax.data.framing import fitted, resized
 from sora_jax.data.latents import LatentClips
@@ -68,9 +69,11 @@ def _pixels(tokens: int, grid: Grid, latent_frames: int) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataDescription:
-    """What data holds."""
+    """What data holds; `source` is where its clips are, read at `fps`."""
 
     report: report.Report
+    source: OpenedSource
+    fps: float | None
 
     @property
     def usable(self) -> bool:
@@ -82,38 +85,36 @@ class DataDescription:
     def to_json(self) -> str:
         return json.dumps(self.report.to_json(), indent=1)
 
+    def draw_sheet(self, path: str, *, clips: int = 18) -> None:
+        """Writes a contact sheet of some clips, evenly chosen by name.
+
+        Raises ValueError if none can be read. A clip that cannot is left out, and named in the log.
+        """
+        records = self.source.records
+        order = sorted(range(len(records)), key=lambda index: records[index].name)
+        frames, captions = [], []
+        for index in order[:: -(-len(order) // clips) or 1]:
+            record = records[index]
+            try:
+                clip = self.source.read(index, 0, 33, fps=self.fps)
+            except VideoError as error:
+                log.warning("%s is left out: %s", record.name, error)
+                continue
+            # Of large clips no more is kept than is drawn.
+            places = np.linspace(0, len(clip) - 1, min(6, len(clip))).round().astype(int)
+            size = fitted(*clip.shape[1:3], box=Size(1, 96, 4 * 96))
+            frames.append(resized(clip[places], *size))
+            captions.append(record.captions[0].text if record.captions else record.name)
+        if not frames:
+            raise ValueError(f"none of the clips chosen from {self.report.source} can be read")
+        write_video(path, contact_sheet(frames, captions, height=96)[None], fps=1)
+
 
 def describe_data(what: str, *, tokens: int, fps: float | None) -> DataDescription:
     """Returns what a folder, a tfds set or the worlds hold, in buckets of `tokens` a batch."""
-    return DataDescription(report=report.describe(clips_of(what, tokens=tokens, fps=fps)))
-
-
-def draw_sheet(what: str, path: str, *, fps: float | None = None, clips: int = 18) -> None:
-    """Writes a contact sheet of some clips of a folder, a tfds set or the worlds, read at `fps`.
-
-    Raises ValueError if there is none. A clip that cannot be read is left out, and named in the
-    log.
-    """
-    source = source_of(what).open()
-    order = sorted(range(len(source.records)), key=lambda index: source.records[index].name)
-    if not order:
-        raise ValueError(f"{what} has no usable clip")
-    frames, captions = [], []
-    for index in order[:: -(-len(order) // clips)]:
-        record = source.records[index]
-        try:
-            clip = source.read(index, 0, 33, fps=fps)
-        except VideoError as error:
-            log.warning("%s is left out: %s", record.name, error)
-            continue
-        # Of large clips no more is kept than is drawn.
-        places = np.linspace(0, len(clip) - 1, min(6, len(clip))).round().astype(int)
-        size = fitted(*clip.shape[1:3], box=Size(1, 96, 4 * 96))
-        frames.append(resized(clip[places], *size))
-        captions.append(record.captions[0].text if record.captions else record.name)
-    if not frames:
-        raise ValueError(f"none of the clips chosen from {what} can be read")
-    write_video(path, contact_sheet(frames, captions, height=96)[None], fps=1)
+    data = clips_of(what, tokens=tokens, fps=fps)
+    source = data.source.open()
+    return DataDescription(report=report.describe(data, source), source=source, fps=fps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -122,7 +122,7 @@ def describe(
         sheet: a PNG to draw some of the clips into, evenly chosen by name.
     """
     from sora_jax.data.video import check_folder, check_output
-    from sora_jax.description import describe_data, describe_experiment, draw_sheet
+    from sora_jax.description import describe_data, describe_experiment
 
     if json_out:
         check_folder(json_out)
@@ -141,5 +141,5 @@ def describe(
     if not report.usable:
         raise ValueError(f"{what} has no usable clip")
     if sheet:
-        draw_sheet(what, sheet, fps=fps)
+        report.draw_sheet(sheet)
         print(sheet)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sora_jax.arrays import Size
 from sora_jax.data.buckets import Bucket, Grid
-from sora_jax.data.datasets import Broken, Record, frames_at
+from sora_jax.data.datasets import Broken, OpenedSource, Record, frames_at
 from sora_jax.data.framing import Framing
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.plan import Plan, PlanError
@@ -107,9 +107,12 @@ class Report:
         return dataclasses.asdict(self)
 
 
-def describe(data: Clips) -> Report:
-    """Scans the source of `data` and plans with it. Raises nothing on files that cannot be read."""
-    opened = data.source.open()
+def describe(data: Clips, opened: OpenedSource | None = None) -> Report:
+    """Plans with `data`. Raises nothing on files that cannot be read.
+
+    opened  its source, where that has been scanned already.
+    """
+    opened = opened or data.source.open()
     records = opened.records
     boxes, windows = data.lay_out(opened)
     batches, problem = 0, None
