@@ -91,5 +91,17 @@ def cudnn(query: Any, key: Any, value: Any, valid: Any) -> Any:
 def front(key: Any, value: Any, valid: Any) -> tuple[Any, Any, Any]:
     """Returns keys and values with the valid ones in front, in their order, and their number."""
     order = jnp.argsort(~valid, axis=1, stable=True)[:, :, None, None]
-    key, value = (jnp.take_along_axis(x, order, axis=1) for x in (key, value))
-    return key, value, valid.sum(1).astype(jnp.int32)
+    return _ordered(key, order), _ordered(value, order), valid.sum(1).astype(jnp.int32)
+
+
+@jax.custom_vjp
+def _ordered(x: Any, order: Any) -> Any:
+    """Tokens in the order of a permutation. Its gradient is the one of its inverse; JAX, which does
+    not know that no token comes twice, would add them up one by one."""
+    return jnp.take_along_axis(x, order, axis=1)
+
+
+_ordered.defvjp(
+    lambda x, order: (_ordered(x, order), order),
+    lambda order, gradient: (_ordered(gradient, jnp.argsort(order, axis=1)), None),
+)
