@@ -41,7 +41,7 @@ def evaluate(
         suite: names of suites with commas between, or all: text, text_held_out, objects, falling,
             permanence, shots, geometry, painting, eating, shattering, digital.
         samples: clips that the model makes for each suite; 48.
-        size: FRAMESxHEIGHTxWIDTH of the clips of suites; each suite's own, 17x64x64.
+        size: FRAMESxHEIGHTxWIDTH of the clips of suites; each suite's own, most 17x64x64.
         steps: steps of the sampler, for suites; 25.
         guidance: how strongly captions are followed, for suites; 3.
         batch: clips sampled together, for suites; 16.

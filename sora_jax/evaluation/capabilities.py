@@ -14,9 +14,9 @@ Each measure names the floor that it is to tell from the ceiling. One whose ceil
 not five standard errors apart, or known of a few clips only, measures nothing here, and is marked
 as not counting. One by which a still clip is as good as a true one is marked as well. A clip of
 model or codec that a measure cannot judge where it can judge the true one (because nothing is to be
-seen, say) is taken to be as bad as the floor, and its interval reaches to where it would be if all
-these were as good as the ceiling; how many could be judged stands in the table. Of things that were
-hidden for so many frames, each arm's own clips tell for how many: there nothing is filled in.
+seen, say) is taken to be as bad as the floor, or as those that are judged if these are worse; the
+interval reaches to where it would be if all these were as good as the ceiling. How many could be
+judged stands in the table, and where some could not, the mean of those that could.
 
 Beside the suites stands the latent Fréchet distance (`frechet`) of all their clips from as many
 fresh ones of the worlds, for model and codec, and for the true clips as the floor.
@@ -24,6 +24,7 @@ fresh ones of the worlds, for model and codec, and for the true clips as the flo
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import math
@@ -64,15 +65,15 @@ _HEADS = (
 class Row:
     """One metric of one suite, by arm: ceiling, codec, model and the floors.
 
-    judged      how many clips of model and codec could be judged, by arm.
-    judgeable   of how many: those whose true clip can be; all where clips tell by themselves.
+    judged      of model and codec, those clips alone that could be judged.
+    judgeable   of how many: those whose true clip can be.
     still_wins  whether frozen clips are as good as true ones, but for chance.
     """
 
     suite: str
     metric: Metric
     arms: dict[str, Mean]
-    judged: dict[str, int]
+    judged: dict[str, Mean]
     judgeable: int
     still_wins: bool
 
@@ -90,13 +91,17 @@ class Row:
         floors = {arm: _text(self.arms[arm]) for arm in FLOORS}
         if self.still_wins:
             floors["frozen"] += " wins"
-        of = "" if self.metric.by_clip else f" of {self.judgeable}"
+        judged = ""
+        if alone := self.judged.get("model"):
+            judged = f"{alone.count} of {self.judgeable}"
+            if 0 < alone.count < self.judgeable:
+                judged += f": {_number(alone.value)}"
         return [
             self.suite,
             f"{self.metric.name} {arrow}",
             _text(model),
             f"{_number(model.low)} to {_number(model.high)}" if model and known else "",
-            f"{self.judged['model']}{of}" if model else "",
+            judged,
             _text(self.arms.get("codec")),
             _text(self.arms["ceiling"]),
             *floors.values(),
@@ -109,12 +114,16 @@ class Row:
 class Capabilities:
     """The measured table. An arrow says whether high or low values are good.
 
+    sizes      of the clips of each suite.
+    cut        how many of each suite's captions are longer than what the model reads.
     distances  the latent Fréchet distance of each arm's clips, all suites together, from fresh
                clips of the same worlds; that of the ceiling is what real clips are apart.
     """
 
     model: str
     samples: int
+    sizes: dict[str, Size]
+    cut: dict[str, int]
     rows: tuple[Row, ...]
     distances: dict[str, float]
 
@@ -134,12 +143,19 @@ class Capabilities:
         return [table]
 
     def _below(self) -> str:
-        named = {"ceiling": "real clips"}
-        parts = [f"{named.get(arm, arm)} {value:.2f}" for arm, value in self.distances.items()]
-        distances = f"Latent Fréchet distance from fresh clips: {', '.join(parts)}."
+        usual = collections.Counter(self.sizes.values()).most_common(1)[0][0]
+        others = [f"{name} {size}" for name, size in self.sizes.items() if size != usual]
+        parts = [f"Clips of {', '.join([str(usual), *others])}."]
+        if cut := [f"{name} {count}" for name, count in self.cut.items() if count]:
+            parts.append(
+                f"Captions longer than what the model reads, of {self.samples}: {', '.join(cut)}."
+            )
         if any(row.still_wins for row in self.rows):
-            return f"Where frozen wins, a still clip is as good as a true one. {distances}"
-        return distances
+            parts.append("Where frozen wins, a still clip is as good as a true one.")
+        named = {"ceiling": "real clips"}
+        values = [f"{named.get(arm, arm)} {value:.2f}" for arm, value in self.distances.items()]
+        parts.append(f"Latent Fréchet distance from fresh clips: {', '.join(values)}.")
+        return " ".join(parts)
 
     def markdown(self) -> str:
         """The same in Markdown."""
@@ -189,10 +205,13 @@ def measure(
         )
     rows: list[Row] = []
     features: dict[str, list[Any]] = {arm: [] for arm in ("fresh", "ceiling", "codec", "model")}
+    sizes: dict[str, Size] = {}
+    cut: dict[str, int] = {}
     all_cases = [cases(suite, samples * suite.truths, size=size, seed=seed) for suite in suites]
     for suite, known in zip(suites, all_cases, strict=True):
         true = [case.frames() for case in known]
         asked = known[:samples]
+        sizes[suite.name] = asked[0].size
         arms: dict[str, list[Frames]] = {"ceiling": true}
         floors: set[Floor] = {*FLOORS, *(metric.floor for metric in suite.metrics)}
         for floor in floors:
@@ -201,8 +220,10 @@ def measure(
             arms["codec"] = [
                 reconstructed(pipeline.vae, pipeline.vae_params, clip) for clip in true[:samples]
             ]
+            captions = [case.caption for case in asked]
+            cut[suite.name] = pipeline.tokenizer.truncated(captions)
             made = pipeline.generate(
-                [case.caption for case in asked],
+                captions,
                 **asked[0].size._asdict(),
                 steps=steps,
                 guidance=guidance,
@@ -224,7 +245,14 @@ def measure(
     found = {arm: np.concatenate(parts) for arm, parts in features.items() if parts}
     fresh = found.pop("fresh")
     distances = {arm: latent_distance(each, fresh) for arm, each in found.items()}
-    return Capabilities(model=name, samples=samples, rows=tuple(rows), distances=distances)
+    return Capabilities(
+        model=name,
+        samples=samples,
+        sizes=sizes,
+        cut=cut,
+        rows=tuple(rows),
+        distances=distances,
+    )
 
 
 def _scored(
@@ -240,24 +268,24 @@ def _row(suite: str, metric: Metric, scored: dict[str, list[dict[str, float]]]) 
     true, floor = values["ceiling"], values[metric.floor]
     ends = {arm: Mean.of(each).value for arm, each in (("ceiling", true), ("floor", floor))}
     asked = min(map(len, values.values()))
-    judgeable = asked if metric.by_clip else int(np.isfinite(true[:asked]).sum())
+    judgeable = np.isfinite(true[:asked])
     arms, judged = {}, {}
     for arm, own in values.items():
-        known, span = own[np.isfinite(own)], _span(metric, true, floor, own)
-        if arm in ("codec", "model") and not metric.by_clip:
-            own = own[np.isfinite(true[: len(own)])]
-            known = own[np.isfinite(own)]
-            blank = np.ones(len(own) - len(known))
-            # What cannot be judged although its true clip can be is as bad as the floor.
-            worst, best = (
-                Mean.of(np.concatenate([known, ends[end] * blank]), span=span)
-                for end in ("floor", "ceiling")
-            )
-            arms[arm] = worst.reaching(best)
-        else:
-            arms[arm] = Mean.of(known, span=span)
+        span = _span(metric, true, floor, own)
         if arm in ("codec", "model"):
-            judged[arm] = len(known)
+            own = own[judgeable]
+            known = own[np.isfinite(own)]
+            judged[arm] = Mean.of(known, span=span)
+            blank = np.ones(len(own) - len(known))
+            worst = max if metric.better == "low" else min
+            ends["bad"] = worst(ends["floor"], judged[arm].value if len(known) else ends["floor"])
+            low, high = (
+                Mean.of(np.concatenate([known, ends[end] * blank]), span=span)
+                for end in ("bad", "ceiling")
+            )
+            arms[arm] = low.reaching(high)
+        else:
+            arms[arm] = Mean.of(own, span=span)
     # Not by the span, which a floor far off makes too wide for what is near the ceiling.
     still_wins = _worse(metric, Mean.of(values["frozen"]), Mean.of(true)) <= Z
     return Row(
@@ -265,7 +293,7 @@ def _row(suite: str, metric: Metric, scored: dict[str, list[dict[str, float]]]) 
         metric=metric,
         arms=arms,
         judged=judged,
-        judgeable=judgeable,
+        judgeable=int(judgeable.sum()),
         still_wins=still_wins,
     )
 

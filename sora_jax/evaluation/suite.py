@@ -27,8 +27,6 @@ class Metric:
     floor    the kind of broken clip that it must tell from a true one.
     about    what it is, in words, with its unit.
     yes_no   whether each clip has 1 or 0.
-    by_clip  whether each clip tells by itself if it is judged: by how long it hides a thing, say.
-             Otherwise all are of which the true clip can be.
     """
 
     name: str
@@ -36,7 +34,6 @@ class Metric:
     floor: Floor
     about: str
     yes_no: bool = False
-    by_clip: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

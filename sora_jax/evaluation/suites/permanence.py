@@ -10,9 +10,9 @@ from sora_jax.arrays import Size
 from sora_jax.data.worlds.cuts import Cuts, identity
 from sora_jax.data.worlds.occluder import HIDDEN, WHOLLY, Occluder
 from sora_jax.data.worlds.occluder import State as Occluded
-from sora_jax.data.worlds.occluder_scene import RADII
-from sora_jax.data.worlds.shapes import EXTENT, KINDS
-from sora_jax.data.worlds.world import Frames, World
+from sora_jax.data.worlds.occluder_scene import passage_of
+from sora_jax.data.worlds.palette import COLOURS
+from sora_jax.data.worlds.world import FPS, Frames, World
 from sora_jax.evaluation.suite import SIZE, Case, Described, Metric
 
 BINS = ((1, 5), (6, 8), (9, 12))
@@ -23,12 +23,12 @@ BINS = ((1, 5), (6, 8), (9, 12))
 class Permanence(Described):
     """Shapes that pass behind a bar, judged by what they were before.
 
-    Each measure is also taken of the things alone that are hidden for so many frames (BINS), by the
-    bar and the speed of the clip itself.
+    Each measure is also taken of the things alone that the asked clip hides for so many frames
+    (BINS), by how wide its bar is and how fast the thing.
     """
 
     name = "permanence"
-    size = Size(33, 64, 112)
+    size = Size(33, 64, 64)
     least = 16
     # Of 48 clips each length of occlusion has ten to twenty.
     truths = 2
@@ -64,7 +64,6 @@ class Permanence(Described):
                 metric,
                 name=_after(metric.name, low, high),
                 about=f"the same, of things hidden for {low} to {high} frames",
-                by_clip=True,
             )
             for metric in of_all
             for low, high in BINS
@@ -74,9 +73,11 @@ class Permanence(Described):
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         state: Occluded = case.world.read(frames)
         found: dict[str, list[float]] = {metric.name: [] for metric in self.metrics}
-        for colour in range(state.view.shape[1]):
-            hidden, values = _passage(state, colour, side=min(frames.shape[1:3]))
-            for name, value in values.items():
+        asked = {mover.colour: passage_of(mover, case.scene.bar) for mover in case.scene.movers}
+        for number, colour in enumerate(COLOURS):
+            passage = asked.get(colour)
+            hidden = round((passage.emerges - passage.enters) * FPS) if passage else 0
+            for name, value in _passage(state, number, side=min(frames.shape[1:3])).items():
                 found[name].append(value)
                 for low, high in BINS:
                     if low <= hidden <= high:
@@ -88,11 +89,11 @@ def _after(name: str, low: int, high: int) -> str:
     return f"{name}_after_{low}_to_{high}"
 
 
-def _passage(state: Occluded, colour: int, *, side: int) -> tuple[int, dict[str, float]]:
-    """For how many frames the thing of a colour is hidden, 0 if unknown, and what is told of it."""
+def _passage(state: Occluded, colour: int, *, side: int) -> dict[str, float]:
+    """What is told of the thing of a colour; nothing if it is never hidden."""
     gone = _gone(state, colour)
     if gone is None:
-        return 0, {}
+        return {}
     before, kind = state.kind[:gone, colour], _commonest(state.kind[:gone, colour])
     after = np.flatnonzero(state.view[gone:, colour] == WHOLLY) + gone
     same = after[state.kind[after, colour] == kind]
@@ -102,14 +103,12 @@ def _passage(state: Occluded, colour: int, *, side: int) -> tuple[int, dict[str,
         "swapped": float(others.any() or (len(after) > 0 and not len(same))),
     }
     track = np.flatnonzero(before >= 0)
-    if len(track) < 2:
-        return 0, values
-    # Where it will be, from where it was seen wholly.
-    way = np.polyfit(track, state.centre[track, colour, 1], 1)
-    if len(after):
+    if len(after) and len(track) > 1:
+        # Where it will be, from where it was seen wholly.
+        way = np.polyfit(track, state.centre[track, colour, 1], 1)
         error = state.centre[after[0], colour, 1] - np.polyval(way, after[0])
         values["exit_error"] = min(1.0, float(abs(error)) / side)
-    return _hidden(state, kind, speed=abs(way[0]), side=side), values
+    return values
 
 
 def _gone(state: Occluded, colour: int) -> int | None:
@@ -119,13 +118,6 @@ def _gone(state: Occluded, colour: int) -> int | None:
         return None
     hidden = np.flatnonzero(state.view[wholly[0] :, colour] == HIDDEN)
     return int(hidden[0] + wholly[0]) if len(hidden) else None
-
-
-def _hidden(state: Occluded, kind: int, *, speed: float, side: int) -> int:
-    """For how many frames the bar hides a thing of usual size at a speed in pixels a frame."""
-    left, right = np.nanmedian(state.bar, axis=0) if np.isfinite(state.bar).any() else (0, 0)
-    width = 2 * EXTENT[KINDS[kind]][2] * np.mean(RADII) * side if kind >= 0 else 0
-    return max(1, round((right - left - width) / max(speed, 0.1)))
 
 
 def _commonest(kinds: np.ndarray) -> int:
