@@ -66,11 +66,14 @@ def search(
 ) -> tuple[list[Plan], list[Plan]]:
     """Returns the plans of each bucket on the mesh that is fastest for the largest and fits.
 
-    Meshes are tried in the order of what `meshes.guesses` says of them, the largest bucket first.
-    Where none of the first few fits, the plan of the last is returned, which says by how much.
-    Beside them, to compare with: those of the largest buckets with all devices along fsdp. Raises
-    MeshError where no mesh can hold a bucket, and TopologyError.
+    Meshes that all buckets can be dealt out on are tried in the order of what `meshes.guesses` says
+    of them, the largest bucket first. Where none of the first few fits, the plan of the last is
+    returned, which says by how much. Beside them, to compare with: those of the largest buckets
+    with all devices along fsdp; and that is taken where it turns out to be no slower. Raises
+    MeshError where no mesh can hold a bucket, and TopologyError; ValueError for several slices.
     """
+    if on.count > 1:
+        raise ValueError(f"--search deals out one slice, not {on.count}: give the axes of a mesh")
     devices, plans, compared = on.devices(), [], []
     for stage, boxes in _transformers(stages, buckets):
         objective: Any = stage.objective
@@ -84,20 +87,29 @@ def search(
             chips=len(devices),
             chip=on.chip,
         )
+        found = [
+            each
+            for each in found
+            if all(count % (each.mesh.data * each.mesh.fsdp) == 0 for _, count in boxes)
+        ]
         if not found:
             raise MeshError(
                 f"{stage.name}: by formulas no mesh of {on.name} holds {rows} clips of {size}: "
                 "take a larger slice, or make the bucket's batch smaller"
             )
-        if rows % len(devices) == 0:
-            everything = Mesh(data=1, fsdp=len(devices))
-            compared += _plans(_with(stage, everything, "full"), ((size, rows),), on, devices)
+        plain = None
+        if all(count % len(devices) == 0 for _, count in boxes):
+            along = _with(stage, Mesh(data=1, fsdp=len(devices)), "full")
+            (plain,) = _plans(along, ((size, rows),), on, devices)
+            compared.append(plain)
         for guess in found[:_TRIED]:
             log.info("%s: trying %s %s: %s", stage.name, guess.mesh, guess.remat, guess.why)
             train = _with(stage, guess.mesh, guess.remat)
             (plan,) = _plans(train, ((size, rows),), on, devices)
             if plan.fits:
                 break
+        if plain and plain.fits and not (plan.fits and plan.step_seconds < plain.step_seconds):
+            train, plan = along, plain
         plans.append(plan)
         rest = tuple(box for box in boxes if box != (size, rows))
         plans += _plans(train, rest, on, devices)
@@ -173,8 +185,9 @@ class _Traced:
             text = compiled.as_text()
             exchanged = tuple(collectives(text))
             needs = compiled.memory_analysis()
-            temporary = needs.temp_size_in_bytes + needs.generated_code_size_in_bytes
-            temporary += max(0, needs.output_size_in_bytes - needs.alias_size_in_bytes)
+            # At its peak, which holds donated arguments once; those are told by kind.
+            temporary = needs.peak_memory_in_bytes - needs.argument_size_in_bytes
+            temporary += needs.generated_code_size_in_bytes
             plan = Plan(
                 **known | {"bytes": known["bytes"] | {"temporary": temporary}},
                 exchanged=exchanged,

@@ -26,8 +26,9 @@ from sora_jax.models.remat import Remat
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.parallel.topology import Chip
 
-_ROOM = 0.9
-"""The part of a chip's memory that formulas may fill: they are not exact."""
+_ROOM, _NEAR = 0.9, 1.25
+"""The part of a chip's memory that formulas may fill, as they are not exact; and up to which it is
+worth to ask XLA where nothing is below that."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,16 @@ class Guess:
         return f"{parts}; {self.bytes / 2**30:.1f} GiB"
 
 
-# Not to the memory of the host, whose speed no table tells: that is for where nothing else fits.
-_REMATS: tuple[Remat, ...] = ("none", "save_attention", "full")
+# To the memory of the host, whose speed no table tells, where nothing else fits.
+_REMATS: tuple[Remat, ...] = ("none", "save_attention", "full", "offload")
 
 
 def guesses(
     model: DiT, latent: Size, *, rows: int, text: int, moments: int, chips: int, chip: Chip
 ) -> list[Guess]:
     """Returns all meshes that a bucket can be dealt out on and that may fit, the fastest first.
+
+    Where by formulas none fits, those that are too large by little, the smallest first.
 
     latent, rows, text  of the bucket: places of the latent, clips, text positions.
     moments             bytes that the optimiser keeps of each parameter.
@@ -69,7 +72,9 @@ def guesses(
         for mesh in _meshes(model, latent, rows=rows, chips=chips)
         for remat in _REMATS
     ]
-    return sorted((g for g in found if g.bytes <= _ROOM * chip.hbm), key=lambda g: g.step)
+    fitting = [g for g in found if g.bytes <= _ROOM * chip.hbm and g.remat != "offload"]
+    near = [g for g in found if g.bytes <= _NEAR * chip.hbm]
+    return sorted(fitting, key=lambda g: g.step) or sorted(near, key=lambda g: (g.bytes, g.step))
 
 
 def guess(
@@ -92,7 +97,7 @@ def guess(
     held = (8 + moments) * parameters / (f * s * t)
     activations = (cost.kept_bytes + 2 * cost.working_bytes) / (d * f * s * t)
     attention = _attention_flops(model, cost, rows, text)
-    again = {"none": 0.0, "save_attention": cost.flops - attention, "full": cost.flops}[remat]
+    again = {"none": 0.0, "save_attention": cost.flops - attention}.get(remat, cost.flops)
     passes = 2 if remat == "none" else 3
 
     def share(n: int) -> float:

@@ -109,7 +109,7 @@ def render(plans: Sequence[Plan]) -> str:
     console.print(table)
     for plan in plans:
         if not plan.fits:
-            console.print(f"{plan.bucket} does not fit: {remedy(plan)}", markup=False)
+            console.print(f"{plan.bucket} {remedy(plan)}", markup=False)
         if plan.refused:
             console.print(f"  {plan.refused}", markup=False)
             continue
@@ -127,14 +127,22 @@ def render(plans: Sequence[Plan]) -> str:
 
 
 def remedy(plan: Plan) -> str:
-    """Returns what to change so that a plan fits."""
-    if sum(plan.bytes.values()) > plan.hbm // 2:
-        return "parameters and moments take most of a chip: raise --fsdp, or take a larger slice"
+    """Returns what is wrong with a plan that does not fit, and what to change."""
+    if plan.refused and not any(word in plan.refused.lower() for word in ("hbm", "memory")):
+        return "does not compile, and not for want of memory:"
+    if plan.peak - plan.bytes.get("temporary", 0) > plan.hbm // 2:
+        return (
+            "does not fit: parameters and moments take most of a chip: raise --fsdp, or take a "
+            "larger slice"
+        )
     if plan.remat not in ("full", "offload"):
-        return "the activations are too many: set the model's remat to full, or raise --sequence"
+        return (
+            "does not fit: the activations are too many: set the model's remat to full, or raise "
+            "--sequence"
+        )
     return (
-        "the activations are too many: raise --sequence, make the bucket's batch smaller, or set "
-        "the model's remat to offload"
+        "does not fit: the activations are too many: raise --sequence, make the bucket's batch "
+        "smaller, or set the model's remat to offload"
     )
 
 

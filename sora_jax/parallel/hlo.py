@@ -17,7 +17,7 @@ _BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8}
 _HEAD = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
 _COLLECTIVE = re.compile(
     r"= (?P<type>.*?) (?P<kind>all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
-    r"(-start)?\("
+    r"(?P<start>-start)?\("
 )
 _SHAPE = re.compile(r"(?P<type>[a-z]+\d*\w*)\[(?P<sides>[\d,]*)\]")
 _WHILE = re.compile(r" while\(.*condition=%?(?P<condition>[\w.\-]+), body=%?(?P<body>[\w.\-]+)")
@@ -49,7 +49,10 @@ def collectives(text: str) -> list[Collective]:
             devices = _devices(line)
             key = found["kind"], devices
             times[key] += runs
-            sent[key] += runs * _sent(found["kind"], _bytes(found["type"]), devices)
+            # What begins an exchange has a pair: what goes in, and what comes out.
+            pair = bool(found["start"]) and found["kind"] in ("all-gather", "collective-permute")
+            result = _parts(found["type"])[1] if pair else found["type"]
+            sent[key] += runs * _sent(found["kind"], _bytes(result), devices)
     rows = [Collective(kind, n, times[kind, n], sent[kind, n]) for kind, n in times]
     return sorted((row for row in rows if row.devices > 1), key=lambda row: -row.sent)
 
@@ -83,14 +86,26 @@ def _sent(kind: str, result: int, devices: int) -> int:
 
 
 def _bytes(of: str) -> int:
-    """Of a type's text; of a pair (what went in, what comes out) of the larger."""
-    sizes = []
+    """Of a type's text; of a tuple, of all of it."""
+    total = 0
     for found in _SHAPE.finditer(of):
         width = _BYTES.get(found["type"])
         if width is None:
             width = max(1, int(re.sub(r"\D", "", found["type"]) or 8) // 8)
-        sizes.append(width * math.prod(_sides(found["sides"])))
-    return max(sizes, default=0)
+        total += width * math.prod(_sides(found["sides"]))
+    return total
+
+
+def _parts(of: str) -> list[str]:
+    """The elements of a tuple's text, which may be tuples themselves."""
+    parts, depth = [""], 0
+    for letter in of.strip()[1:-1]:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def _sides(text: str) -> tuple[int, ...]:

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from sora_jax.arrays import Size
+from sora_jax.cli.compiling import remedy, render
+from sora_jax.compilation import search
 from sora_jax.meshes import guess, guesses
 from sora_jax.models.dit import PRESETS
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.parallel.topology import CHIPS, Slice, TopologyError, slice_of
+from sora_jax.plans import Plan
 
 
 def test_a_slice_is_named_by_its_chip_and_sides() -> None:
@@ -63,6 +66,52 @@ def test_the_search_never_prefers_a_mesh_that_is_modelled_to_be_slower() -> None
     )
     assert few.seconds["compute"] == pytest.approx(2 * many.seconds["compute"])
     assert few.bytes > 1.5 * many.bytes
+
+
+def test_where_nothing_fits_by_formulas_the_smallest_are_asked_of_xla() -> None:
+    model, latent = PRESETS["14B"](dtype="bfloat16"), Size(21, 90, 160)
+    settings: dict[str, Any] = {"rows": 1, "text": 512, "moments": 8, "chip": CHIPS["v5p"]}
+    found = guesses(model, latent, chips=4, **settings)
+    assert found[0].bytes > 0.9 * CHIPS["v5p"].hbm and found[0].remat == "offload"
+    assert [each.bytes for each in found] == sorted(each.bytes for each in found)
+    assert not guesses(model, latent, chips=2, **settings)
+
+
+@pytest.mark.parametrize(
+    ("held", "remat", "refused", "told"),
+    [
+        ((60, 50), "full", "", "raise --fsdp"),
+        ((10, 95), "none", "", "remat to full"),
+        ((10, 95), "full", "Ran out of memory in memory space hbm", "raise --sequence"),
+        ((10, 0), "full", "Mosaic failed", "does not compile"),
+    ],
+)
+def test_the_remedy_is_that_of_what_does_not_fit(
+    held: tuple[int, int], remat: Any, refused: str, told: str
+) -> None:
+    plan = Plan(
+        stage="transformer",
+        bucket="1x16x16",
+        batch=1,
+        tokens=1,
+        chips=1,
+        mesh="",
+        remat=remat,
+        bytes=dict(zip(("parameters", "temporary"), held, strict=True)),
+        hbm=100,
+        flops=1.0,
+        exchanged=(),
+        kernels=(),
+        seconds={},
+        compiled_in=1.0,
+        refused=refused,
+    )
+    assert not plan.fits and told in remedy(plan) and told in render([plan]).replace("\n", " ")
+
+
+def test_a_search_over_several_slices_is_refused() -> None:
+    with pytest.raises(ValueError, match="one slice, not 2"):
+        search((), Slice("v5e:2x2", 2))
 
 
 TINY = """
