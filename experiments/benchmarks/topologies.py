@@ -1,7 +1,7 @@
 """Training steps of 1.3B and 14B parameters, compiled for TPU slices that are not there.
 
     pip install "jax[tpu]"
-    python experiments/benchmarks/topologies.py [--only 1.3B]
+    python experiments/benchmarks/topologies.py [--only 1.3B] [--ways listed]
 
 Each slice gets the mesh that the experiment lists for it, and the one that a search finds, which
 is compared with all chips along fsdp. Every `sora-jax compile` leaves its JSON in `plans` beside
@@ -148,11 +148,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default=PAGE.with_name("plans"), help="folder of the JSON files")
     parser.add_argument("--only", default="", help="part of a model's and a slice's name")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
     given = parser.parse_args()
     out = Path(given.out)
     out.mkdir(parents=True, exist_ok=True)
     for case in CASES:
-        for way in WAYS if case.clips != 1 else WAYS[1:]:
+        for way in given.ways if case.clips != 1 else ("search",):
             if given.only in f"{case.model} {case.topology}" and not case.path(way, out).exists():
                 command = case.command(way, out)
                 print(" ".join(command), flush=True)
