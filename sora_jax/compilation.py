@@ -55,7 +55,7 @@ def plans_for(
     """
     devices, plans = on.devices(), []
     for stage, boxes in _transformers(stages, buckets):
-        train = stage.on(on.name)
+        train = stage.on(on.name, on.count)
         train = dataclasses.replace(train, mesh=dataclasses.replace(train.mesh, **mesh))
         plans += _plans(train, boxes, on, devices)
     return plans

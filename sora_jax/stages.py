@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,6 +34,16 @@ class Freeze:
     """The stage that trained it, such as {out}/transformer."""
     about: str
     """What the model can be asked for."""
+
+
+def override(stages: config.Stages, arguments: Sequence[str], *, program: str) -> config.Stages:
+    """Returns `stages` with the fields that a command line names changed, as `config.override`
+    does; changes of a training's mesh hold for those that it lists for slices as well."""
+    changed = config.override(stages, arguments, program=program)
+    return tuple(
+        stage.changed_from(before) if isinstance(stage, Train) else stage
+        for stage, before in zip(changed, stages, strict=True)
+    )
 
 
 def run_stages(

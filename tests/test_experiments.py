@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sora_jax.data.folder import Folder
 from sora_jax.description import boxes_of as boxes_of_all
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
+from sora_jax.parallel.topology import Slice
 from sora_jax.stages import run_stages
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
@@ -123,6 +125,29 @@ def test_the_smoke_of_the_first_experiment_runs(tmp_path: Path) -> None:
     stages = config.read_experiment(ROOT / "experiments/video/first.py", smoke=True)
     run_stages(tuple(elsewhere(stage) for stage in stages), tmp_path / "run")
     assert (tmp_path / "run/transformer/checkpoints/2").exists()
+
+
+@pytest.mark.parametrize("name", ["sora_1_3b", "sora_14b"])
+def test_every_stage_can_be_dealt_out_on_the_slices_that_are_listed(name: str) -> None:
+    stages = config.read_experiment(str(ROOT / f"experiments/video/{name}.py"))
+    slices = {listed for stage in stages for listed in getattr(stage, "meshes", ())}
+    boxes, _ = boxes_of_all(stages)
+    assert slices
+    for chips, listed in ((math.prod(Slice(each).sides), each) for each in slices):
+        # Of four chips each.
+        hosts = chips // 4
+        for stage in stages:
+            if isinstance(stage, Train):
+                mesh = stage.on(listed).mesh
+                ways = chips // (mesh.sequence * mesh.tensor)
+                for bucket, rows in boxes[stage.name]:
+                    # What sixteen chips of v5e take at once is said in the file.
+                    few = listed == "v5e:4x4" and stage.name == "transformer"
+                    assert (rows if not few else 16) % ways == 0, (listed, stage.name, bucket)
+            elif isinstance(stage, Encode):
+                for bucket in stage.data.buckets:
+                    held, left = divmod(bucket.batch, hosts)
+                    assert not left and stage.together(held) % 4 == 0, (listed, bucket)
 
 
 def test_a_budget_of_tokens_makes_batches_other_than_those_of_the_encoding() -> None:

@@ -29,7 +29,7 @@ from sora_jax.training.train import Train
 
 TEXT = Bytes(length=512)
 SOURCE = Folder(path="data/clips")
-BATCH = 64
+BATCH, TOKENS = 64, 75_600
 
 experiment = (
     Encode(
@@ -38,16 +38,17 @@ experiment = (
         data=Clips(
             source=SOURCE,
             buckets=(
-                Bucket(frames=81, height=720, width=1280, batch=BATCH),
-                Bucket(frames=81, height=1280, width=720, batch=BATCH),
-                Bucket(frames=1, height=960, width=960, batch=4 * BATCH),
+                Bucket(frames=81, height=720, width=1280, batch=4 * BATCH),
+                Bucket(frames=81, height=1280, width=720, batch=4 * BATCH),
+                Bucket(frames=1, height=960, width=960, batch=16 * BATCH),
             ),
             tokenizer=TEXT,
             fps=16.0,
             spans=Spans(),
         ),
+        # Of each host, which encodes by itself: with 64 hosts four clips of a batch at once.
         mesh=Mesh(data=1, fsdp=-1),
-        rows=BATCH,
+        rows=4,
     ),
     Train(
         name="transformer",
@@ -57,7 +58,9 @@ experiment = (
             times=Shifted(base=LogitNormal(), reference_tokens=1024),
             levels=NoiseField(),
         ),
-        data=LatentClips(path="{out}/latents", tokenizer=TEXT),
+        data=LatentClips(
+            path="{out}/latents", tokenizer=TEXT, tokens=BATCH * TOKENS, multiple=BATCH
+        ),
         optimizer=AdamW(learning_rate=5e-5, warmup=2000),
         steps=400_000,
         ema=0.9999,

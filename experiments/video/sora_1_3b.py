@@ -38,6 +38,7 @@ MESH = Mesh(data=1, fsdp=-1)
 # Of the 64 clips of a batch v6e's 256 chips share each among four. 16 chips of v5e hold a quarter
 # of a batch: --transformer.data.tokens 537600 --transformer.data.multiple 16, and --transformer
 # .accumulate 4 makes of four one update.
+BATCH, TOKENS = 64, 33_600
 MESHES = {"v5e:4x4": Mesh(data=1, fsdp=16), "v6e:16x16": Mesh(data=1, fsdp=64, sequence=4)}
 
 experiment = (
@@ -60,6 +61,8 @@ experiment = (
         steps=200_000,
         ema=0.9999,
         mesh=MESH,
+        # A batch has 64 clips: of v6e's 256 chips four do the same, and share the parameters.
+        meshes={"v6e:16x16": Mesh(data=1, fsdp=64, sequence=4)},
     ),
     Encode(
         name="latents",
@@ -67,15 +70,16 @@ experiment = (
         data=Clips(
             source=SOURCE,
             buckets=(
-                Bucket(frames=81, height=480, width=832, batch=64),
-                Bucket(frames=81, height=832, width=480, batch=64),
-                Bucket(frames=81, height=640, width=640, batch=64),
-                Bucket(frames=1, height=640, width=640, batch=256),
+                Bucket(frames=81, height=480, width=832, batch=4 * BATCH),
+                Bucket(frames=81, height=832, width=480, batch=4 * BATCH),
+                Bucket(frames=81, height=640, width=640, batch=4 * BATCH),
+                Bucket(frames=1, height=640, width=640, batch=16 * BATCH),
             ),
             tokenizer=TEXT,
             fps=16.0,
             spans=Spans(),
         ),
+        # Of each host, which encodes by itself: with 64 hosts four clips of a batch at once.
         mesh=MESH,
         rows=8,
     ),
@@ -87,7 +91,9 @@ experiment = (
             times=Shifted(base=LogitNormal(), reference_tokens=1024),
             levels=NoiseField(),
         ),
-        data=LatentClips(path="{out}/latents", tokenizer=TEXT),
+        data=LatentClips(
+            path="{out}/latents", tokenizer=TEXT, tokens=BATCH * TOKENS, multiple=BATCH
+        ),
         optimizer=AdamW(learning_rate=1e-4, warmup=2000),
         steps=400_000,
         ema=0.9999,

@@ -58,12 +58,13 @@ def compile(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = 
     from sora_jax.compilation import plans_for, search
     from sora_jax.data.video import check_folder
     from sora_jax.parallel.topology import Slice
+    from sora_jax.stages import override
 
     flags, unknown = tyro.cli(
         CompileFlags, prog="sora-jax compile", args=list(arguments), return_unknown_args=True
     )
     stages = config.read_experiment(flags.experiment)
-    stages = config.override(stages, unknown, program="sora-jax compile EXPERIMENT")
+    stages = override(stages, unknown, program="sora-jax compile EXPERIMENT")
     if flags.json_out:
         check_folder(flags.json_out)
     if flags.search and flags.mesh.keys() - {"slices"}:

@@ -55,7 +55,7 @@ def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()
     """Train an experiment file: `sora-jax train FILE --help` lists all of its numbers."""
     from sora_jax.checkpoint import located
     from sora_jax.parallel.processes import join
-    from sora_jax.stages import run_stages
+    from sora_jax.stages import override, run_stages
     from sora_jax.training.programs import keep_in
 
     asked = [flag for flag in arguments if flag in ("-h", "--help")]
@@ -69,7 +69,7 @@ def train(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = ()
     if flags.distributed or any(each is not None for each in others):
         join(*others)
     stages = config.read_experiment(flags.experiment, smoke=flags.smoke)
-    stages = config.override(stages, [*unknown, *asked], program="sora-jax train EXPERIMENT")
+    stages = override(stages, [*unknown, *asked], program="sora-jax train EXPERIMENT")
     profile = flags.profiled
     folder = flags.out or f"runs/{Path(flags.experiment).stem}"
     keep_in(located(folder) / "programs")

@@ -112,12 +112,19 @@ class Encode:
     measure_steps: int | None = None
     """Steps of the data, in their shuffled order, over which latents are measured; None for all."""
     rows: int | None = None
-    """Rows of a batch that are encoded together, a divisor of all batches; None takes all. Long and
-    large clips are encoded whole, which limits how many fit."""
+    """The most rows of a batch that are encoded together, of those that divide what each process
+    has of it; None takes all. Long and large clips are encoded whole, which limits how many fit."""
 
     def __post_init__(self) -> None:
         if self.measure_steps is not None and self.measure_steps < 1:
             raise ValueError(f"measure_steps is {self.measure_steps}; give 1 or more, or None")
+        if self.rows is not None and self.rows < 1:
+            raise ValueError(f"rows is {self.rows}; give 1 or more, or None")
+
+    def together(self, held: int) -> int:
+        """Returns how many of `held` rows are encoded together."""
+        most = min(self.rows or held, held)
+        return next(rows for rows in range(most, 0, -1) if held % rows == 0)
 
 
 def run(
@@ -166,12 +173,7 @@ def _encode(
                 f"{encode.name}: {share.of} processes cannot share the {len(batch.weight)} rows of "
                 f"bucket {name} evenly; make its batch a multiple of {share.of}"
             )
-        rows = encode.rows or held
-        if len(batch.weight) % (share.of * rows):
-            raise ValueError(
-                f"{encode.name}: rows is {rows}, which does not divide the {held} rows that each of"
-                f" {share.of} processes has of bucket {name}; give a divisor of all of them"
-            )
+        rows = encode.together(held)
         encode.mesh.check_batch(rows, devices, bucket=name)
     # What an earlier run measured is kept: latents must not be normalised in two ways.
     own = folder / checkpoint.AUTOENCODER
@@ -211,7 +213,7 @@ def _encode(
 def _parts(encode: Encode, batch: Batch, place: Any) -> Iterator[Batch]:
     """The batch in parts of `rows`, on the devices."""
     count = len(batch.weight)
-    rows = encode.rows or count
+    rows = encode.together(count)
     for start in range(0, count, rows):
         yield jax.tree.map(
             lambda leaf, start=start: jax.device_put(leaf[start : start + rows], place), batch

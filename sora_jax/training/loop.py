@@ -62,7 +62,8 @@ def run(
     data = train.data.open()
     data.check(train.objective)
     there = slice_of(jax.devices())
-    train = train.on(there.name if there else "")
+    if there:
+        train = train.on(there.name, there.count)
     devices = train.mesh.build()
     if unknown := train.remat.keys() - data.shapes.keys():
         raise ValueError(

@@ -44,7 +44,8 @@ class Train:
     """Decay of the average of the parameters, a step."""
     mesh: Mesh = Mesh()
     meshes: dict[str, Mesh] = dataclasses.field(default_factory=dict)
-    """Meshes for TPU slices by their names, such as v6e:16x16; `mesh` is for all others."""
+    """Meshes for TPU slices by their names, such as v6e:16x16; `mesh` is for all others. What the
+    command line changes of `mesh` it changes of these."""
     remat: dict[str, str] = dataclasses.field(default_factory=dict)
     """Of buckets by their names, such as 81x320x640: what the model keeps there for the backward
     pass, where that is not what it says itself (`models.remat.Remat`)."""
@@ -67,6 +68,23 @@ class Train:
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
 
-    def on(self, slice_name: str) -> Train:
-        """Returns the same run with the mesh for a slice."""
-        return dataclasses.replace(self, mesh=self.meshes.get(slice_name, self.mesh))
+    def on(self, slice_name: str, count: int = 1) -> Train:
+        """Returns the same run with the mesh for a slice, or for `count` of them together."""
+        mesh = self.meshes.get(slice_name, self.mesh)
+        if count > 1 and mesh.slices == 1:
+            mesh = dataclasses.replace(mesh, slices=count)
+        return dataclasses.replace(self, mesh=mesh)
+
+    def changed_from(self, before: Train) -> Train:
+        """Returns the same run, in which what differs from the mesh of `before` has been changed in
+        the meshes for slices as well."""
+        changed = {
+            field.name: getattr(self.mesh, field.name)
+            for field in dataclasses.fields(Mesh)
+            if getattr(self.mesh, field.name) != getattr(before.mesh, field.name)
+        }
+        listed = {
+            name: dataclasses.replace(mesh, **changed) if mesh == before.meshes.get(name) else mesh
+            for name, mesh in self.meshes.items()
+        }
+        return dataclasses.replace(self, meshes=listed)

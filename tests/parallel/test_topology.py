@@ -21,6 +21,7 @@ from sora_jax.models.dit import PRESETS
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.parallel.topology import CHIPS, Slice, TopologyError, slice_of
 from sora_jax.plans import Plan
+from sora_jax.stages import override
 
 
 def test_a_slice_is_named_by_its_chip_and_sides() -> None:
@@ -238,3 +239,14 @@ def test_a_mesh_for_a_slice_takes_the_place_of_the_run_s_own() -> None:
     train = toy(meshes={"v6e:4x4": Mesh(data=1, fsdp=16)})
     assert train.on("v6e:4x4").mesh == Mesh(data=1, fsdp=16)
     assert train.on("v5e:4x4").mesh == train.mesh
+
+
+def test_several_slices_and_the_command_line_change_the_mesh_that_is_listed() -> None:
+    from tests.training.test_loop import toy
+
+    train = toy(meshes={"v6e:4x4": Mesh(data=1, fsdp=8, sequence=2)})
+    assert train.on("v6e:4x4", 4).mesh == Mesh(slices=4, data=1, fsdp=8, sequence=2)
+    flags = ["--mesh.sequence", "4", "--mesh.fsdp", "4"]
+    (changed,) = override((train,), flags, program="test")
+    assert changed.on("v6e:4x4").mesh == Mesh(data=1, fsdp=4, sequence=4)
+    assert override((train,), [], program="test") == (train,)
