@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_flags_reach_the_training_as_they_were_typed_and_it_is_started_again() -
     out = "gs://bucket/a b"
     (command,) = dry("train.sh", "mine", "experiment.py", "--out", out, "--model.name", "it's")
     ran = after(command, "--command")
-    inner = shlex.split(ran[ran.index("bash -c ") :].replace("> ~/train.log", " "))[2]
+    inner = shlex.split(ran[ran.index("bash -c ") :])[2]
     trained = shlex.split(inner.split(";")[0])
     assert trained[2:] == [
         "train",
@@ -93,6 +94,30 @@ def test_flags_reach_the_training_as_they_were_typed_and_it_is_started_again() -
         "it's",
     ]
     assert "75 134 137" in inner and "xla_enable_async_all_gather" in ran
+
+
+def test_the_connection_ends_while_training_goes_on(tmp_path: Path) -> None:
+    (command,) = dry("train.sh", "mine", "experiment.py")
+    trainer = tmp_path / "sora/bin/sora-jax"
+    trainer.parent.mkdir(parents=True)
+    (tmp_path / "sora_jax").mkdir()
+    trainer.write_text("#!/bin/bash\nuntil [[ -e ~/go ]]; do sleep 0.1; done; touch ~/done\n")
+    trainer.chmod(0o755)
+    # As ssh does, this waits until all that was begun has let go of its output.
+    subprocess.run(
+        ["bash", "-c", after(command, "--command")],
+        cwd=tmp_path,
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert not (tmp_path / "done").exists()
+    (tmp_path / "go").touch()
+    ended = time.monotonic() + 60
+    while not (tmp_path / "done").exists():
+        assert time.monotonic() < ended
+        time.sleep(0.1)
 
 
 def test_what_was_created_is_followed_stopped_and_deleted() -> None:

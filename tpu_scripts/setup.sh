@@ -12,7 +12,9 @@ set -e
 test -d sora_jax || git clone --quiet $REPOSITORY sora_jax
 cd sora_jax
 git fetch --quiet origin && git checkout --quiet $REVISION
-python3 -m venv ~/sora && ~/sora/bin/pip install --quiet --upgrade pip
-~/sora/bin/pip install --quiet -e . "jax[tpu]"
+# The images have Python 3.10; uv brings its own.
+curl -LsSf https://astral.sh/uv/install.sh | sh > /dev/null
+test -d ~/sora || ~/.local/bin/uv venv --quiet --python 3.12 ~/sora
+~/.local/bin/uv pip install --quiet --python ~/sora/bin/python -e ".[tpu]"
 COMMANDS
 on_every_worker "$1" "$install"

@@ -19,5 +19,6 @@ shift
 # shellcheck disable=SC2016  # the worker's $?, not ours
 again='; [[ ! " 75 134 137 " = *" $? "* ]]; do sleep 10; done'
 trained="until ~/sora/bin/sora-jax train --distributed $(printf '%q ' "$@")$again"
+# In braces, so that what waits in the background holds nothing of this connection, which ends.
 on_every_worker "$name" "cd sora_jax && export LIBTPU_INIT_ARGS=$(printf %q "$LIBTPU_INIT_ARGS") &&
-nohup bash -c $(printf %q "$trained") > ~/train.log 2>&1 < /dev/null &"
+{ nohup bash -c $(printf %q "$trained") > ~/train.log 2>&1 < /dev/null & }"
