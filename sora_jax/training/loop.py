@@ -104,12 +104,14 @@ class _Run:
         self.prepared = Prepared.of(train, data.shapes, devices)
         self.devices = devices
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
-        self.meter, self.interval = Meter(), Interval()
+        share = self.train.mesh.share(self.devices)
+        self.meter, self.interval = Meter(), Interval(len(share.parts) / share.of)
         self.watchdog = Watchdog(train.name, patience=train.patience)
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
         self.done: Future[float] = Future()
         self.warned: set[str] = set()
+        self.profiling = False
         self.rate = train.optimizer.rate(-(-train.steps // train.accumulate))
 
     def go(self) -> State:
@@ -132,6 +134,8 @@ class _Run:
                 with contextlib.closing(loader):
                     self.steps(start, loader)
             finally:
+                if self.profiling:
+                    jax.profiler.stop_trace()
                 # Whatever ended the run, what it began to write is kept.
                 self.checkpoints.wait()
                 self.watcher.shutdown(wait=False)
@@ -150,10 +154,13 @@ class _Run:
         with _progress() as bar, Notice() as notice, self.watchdog:
             task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
             try:
+                if notice.reached():
+                    log.warning("%s: this machine is to be taken away", self.train.name)
+                    raise Preempted
                 for step in range(start, self.train.steps):
                     self.one(next_step=step + 1, loader=loader)
                     bar.update(task, completed=step + 1)
-                    if notice.reached(step + 1):
+                    if notice.reached():
                         self.save_all("this machine is to be taken away")
                         raise Preempted
             except KeyboardInterrupt:
@@ -177,8 +184,10 @@ class _Run:
     def one(self, *, next_step: int, loader: Loader) -> None:
         """Takes one batch, and does what is due after it."""
         profiled_from, profiled_to = self.profile or (0, 0)
-        if next_step == profiled_from:
+        # A run that goes on within these steps has the rest of them profiled.
+        if not self.profiling and profiled_from <= next_step <= profiled_to:
             jax.profiler.start_trace(str(self.folder / "profile"))
+            self.profiling = True
         asked = time.monotonic()
         loaded = next(loader)
         batch = self.placed(loaded.batch)
@@ -191,9 +200,10 @@ class _Run:
         self.take(self.pending)
         self.pending = (loaded.bucket, metrics)
         self.watch(metrics)
-        if next_step == profiled_to:
+        if self.profiling and next_step == min(profiled_to, self.train.steps):
             jax.block_until_ready(self.state)
             jax.profiler.stop_trace()
+            self.profiling = False
         last = next_step == self.train.steps
         if last or next_step % self.train.log_every == 0:
             self.take(self.pending)
@@ -286,6 +296,8 @@ class _Run:
 
     def save(self, step: int) -> None:
         """Starts to write a checkpoint."""
+        if self.writer is not None:
+            self.writer.flush()
         state = jax.block_until_ready(self.state)
         trees = {"params": state.params, "ema": state.ema, "moments": state.counters()}
         position = {

@@ -19,6 +19,8 @@ from sora_jax.training.protocols import Loaded
 log = logging.getLogger("sora_jax")
 
 LINES = "metrics.jsonl"
+_BETWEEN = 60.0
+"""Seconds between two writings of all lines."""
 LAST_VALUES = ("skipped", "skipped_in_a_row")
 """Counters: what they stand at is reported, not their mean."""
 
@@ -56,9 +58,14 @@ class Meter:
 
 
 class Interval:
-    """What the host counts between two reports: clips, waiting, rows that could not be read."""
+    """What the host counts between two reports: clips, waiting, rows that could not be read.
 
-    def __init__(self) -> None:
+    share  of the rows of a batch that this host has; clips a second are told of all hosts, and the
+           rest of this one.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
+        self._share = share
         self._began = time.monotonic()
         self._waited = self._useful = self._clips = 0.0
         self._failed = self._steps = 0
@@ -78,13 +85,13 @@ class Interval:
         """Returns the numbers since the last call, and starts anew."""
         seconds = time.monotonic() - self._began
         result = {
-            "clips_per_second": self._clips / seconds,
+            "clips_per_second": self._clips / self._share / seconds,
             "seconds_per_step": seconds / self._steps,
             "waiting_share": self._waited / seconds,
             "useful_share": self._useful / self._steps,
             "unreadable": float(self._failed),
         }
-        self.__init__()
+        self.__init__(self._share)
         return result
 
 
@@ -107,18 +114,17 @@ class Writer:
     """Appends records to `metrics.jsonl` and TensorBoard below the run's folder.
 
     Lines of steps after `start` are dropped first: they tell of weights that did not survive.
-    On gs:// the lines are kept and TensorBoard, which needs a local folder, is left out. What
-    cannot be written is told of, and does not end the run.
+    On gs://, where nothing can be appended, the lines are written whole, once a minute and at
+    `flush`; and TensorBoard, which needs a local folder, is left out. What cannot be written is
+    told of, and does not end the run.
     """
 
     def __init__(self, folder: epath.Path, *, start: int):
         self._path = folder / LINES
         self._lines = [line for line in read_lines(folder) if line["step"] <= start]
         self._remote = "://" in str(folder)
-        try:
-            self._flush()
-        except OSError as error:
-            log.error("%s cannot be written: %s", self._path, error)
+        self._unwritten = True
+        self.flush()
         self._board: Any = _Nowhere()
         if not self._remote:
             with self._while_it_can():
@@ -128,29 +134,39 @@ class Writer:
         """Adds one record."""
         line = {"step": step, **{name: float(f"{value:.12g}") for name, value in metrics.items()}}
         self._lines.append(line)
-        try:
-            if self._remote:  # object stores cannot append
-                self._flush()
-            else:
+        if self._remote:
+            self._unwritten = True
+            if time.monotonic() - self._written > _BETWEEN:
+                self.flush()
+        else:
+            try:
                 with self._path.open("a") as file:
                     file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            log.error("the metrics of step %d cannot be written to %s: %s", step, self._path, error)
+            except OSError as error:
+                log.error("%s: step %d cannot be written: %s", self._path, step, error)
         with self._while_it_can() as board:
             for name, value in metrics.items():
                 board.add_scalar(name, value, step)
 
-    def _flush(self) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in self._lines)
-        if self._remote:
-            self._path.write_text(text)
+    def flush(self) -> None:
+        """Writes the lines that are not there yet."""
+        if not self._unwritten:
             return
-        partial = self._path.with_name(f"{LINES}.partial")
-        partial.write_text(text)
-        partial.replace(self._path)
+        text = "".join(json.dumps(line) + "\n" for line in self._lines)
+        self._written, self._unwritten = time.monotonic(), False
+        try:
+            if self._remote:
+                self._path.write_text(text)
+                return
+            partial = self._path.with_name(f"{LINES}.partial")
+            partial.write_text(text)
+            partial.replace(self._path)
+        except OSError as error:
+            log.error("%s cannot be written: %s", self._path, error)
 
     def close(self) -> None:
-        """Writes out what TensorBoard still holds."""
+        """Writes out what is still held."""
+        self.flush()
         with self._while_it_can() as board:
             board.close()
 

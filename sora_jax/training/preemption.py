@@ -2,11 +2,14 @@
 
 Between two steps the run saves, waits until all is on disk, and ends with an exit code that tells a
 launch script to start it again. Among several processes JAX's coordination service hands on the
-notice that any of them gets, and agrees on a step at which all of them stop.
+notice that any of them gets, and agrees on when all of them stop: the next time but one that they
+ask. It knows times by consecutive numbers alone, which those of steps are not where a run goes on,
+or a stage follows another; so the times of asking are counted here.
 """
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from types import FrameType
@@ -17,6 +20,10 @@ from jax.experimental import multihost_utils
 
 CODE = 75
 """EX_TEMPFAIL of sysexits.h: try again."""
+
+
+_TIMES = itertools.count()
+"""Of asking, in this process; all processes of a run ask as often."""
 
 
 class Preempted(SystemExit):
@@ -47,8 +54,8 @@ class Notice:
         del number, frame
         self.given = True
 
-    def reached(self, step: int) -> bool:
-        """Whether to stop after this step; to be asked after each, by every process."""
+    def reached(self) -> bool:
+        """Whether to stop now; for every process to ask, before the first step and after each."""
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
+            return multihost_utils.reached_preemption_sync_point(next(_TIMES))
         return self.given

@@ -240,6 +240,27 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on_with_as_many_or_fe
     assert losses(folder) == pytest.approx(one, rel=1e-4)
 
 
+def test_a_notice_to_one_of_two_processes_stops_both_whenever_it_comes(
+    encoded: Path, one: list[float]
+):
+    folder, flags = copied(encoded, "noticed"), mesh_flags(fsdp=4, data=-1)
+    log = encoded.parent / "noticed.1.log"
+    # During the steps; and, of a run that goes on, before the first of them.
+    for due in (
+        lambda: len(read_lines(folder / "transformer")) > 4,
+        lambda: "process 1 of 2" in log.read_text(),
+    ):
+        with running(folder, *flags, processes=2, environment={}) as started:
+            while not due():
+                assert all(each.poll() is None for each in started)
+                time.sleep(0.05)
+            started[1].send_signal(signal.SIGTERM)
+            assert [each.wait(timeout=120) for each in started] == 2 * [preemption.CODE]
+    assert 4 < len(losses(folder)) < STEPS
+    train(folder, *flags, processes=2)
+    assert losses(folder) == pytest.approx(one, rel=1e-4)
+
+
 def test_a_part_of_a_checkpoint_that_one_process_cannot_read_is_read_by_none(
     encoded: Path, one: list[float]
 ):

@@ -208,8 +208,12 @@ def test_a_notice_of_the_machine_s_end_saves_the_step_and_asks_to_be_started_aga
 
 
 def test_steps_are_profiled_for_tensorboard(tmp_path: Path):
-    run(toy(), tmp_path, record={}, profile=(2, 3))
-    assert list(tmp_path.glob("profile/plugins/profile/*/*.xplane.pb"))
+    run(toy(), tmp_path / "whole", record={}, profile=(2, 3))
+    # One that goes on within these steps, and ends before the last of them.
+    run(toy(steps=2), tmp_path / "resumed", record={})
+    run(toy(steps=4), tmp_path / "resumed", record={}, profile=(2, 30))
+    for name in ("whole", "resumed"):
+        assert list((tmp_path / name).glob("profile/plugins/profile/*/*.xplane.pb"))
 
 
 RESTARTED = """

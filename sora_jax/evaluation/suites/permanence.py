@@ -15,7 +15,7 @@ from sora_jax.data.worlds.palette import COLOURS
 from sora_jax.data.worlds.world import FPS, Frames, World
 from sora_jax.evaluation.suite import SIZE, Case, Described, Metric
 
-BINS = ((1, 5), (6, 8), (9, 12))
+BINS = ((1, 5), (6, 12))
 """Frames of occlusion that are told apart."""
 
 
@@ -30,7 +30,7 @@ class Permanence(Described):
     name = "permanence"
     size = Size(33, 64, 64)
     least = 16
-    # Of 48 clips each length of occlusion has ten to twenty.
+    # Of 48 clips twenty have a long occlusion.
     truths = 2
 
     @property
