@@ -198,6 +198,11 @@ def test_each_task_is_a_command_on_real_files(home: Path, capsys: Any):
     assert "nothing to loop" in fails(capsys, "loop", *quick)
     assert "give 1 or more" in fails(capsys, "loop", red, "--count", "0", *quick)
     assert str(home / "no.mp4") in fails(capsys, "extend", home / "no.mp4", *quick)
+    same = home / "media" / ".." / red.relative_to(home)
+    assert "would be lost" in fails(capsys, "extend", red, *quick, "--out", same)
+    # Both before the model is looked for.
+    nowhere = ("--checkpoint", home / "nowhere")
+    assert str(home / "no.mp4") in fails(capsys, "edit", home / "no.mp4", "red", *nowhere)
 
 
 def test_a_prototype_is_on_disk_before_the_whole(home: Path, capsys: Any):

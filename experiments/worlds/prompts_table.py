@@ -85,7 +85,8 @@ def main() -> None:
     parser.add_argument("--out", default="prompts")
     given = parser.parse_args()
     pipeline = sora_jax.load(given.checkpoint)
-    lines = [f"| prompts | {' | '.join(SLOTS)} | seconds |", "|---" * (len(SLOTS) + 2) + "|"]
+    heads = ("prompts", *SLOTS, "95 % of all", "seconds")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     found = {}
     for name in given.rows:
         start = time.monotonic()
@@ -102,6 +103,8 @@ def main() -> None:
         for row in report.rows:
             model, ceiling, floor = (row.arms[arm].value for arm in ("model", "ceiling", "crossed"))
             cells.append(f"**{model:.1%}** ({floor:.0%} to {ceiling:.0%})")
+        every = report.rows[-1].arms["model"]
+        cells.append(f"{every.low:.1%} to {every.high:.1%}")
         seconds = time.monotonic() - start
         lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
         print(lines[-1], flush=True)

@@ -98,7 +98,8 @@ class Tasks:
         self.row(task, "given back, dB", model=lost)
 
     def join(self, task: str, made: Clips, at: int, real: Clips, real_at: int) -> None:
-        """Seam and velocity at frame `at` of what was made, `real_at` of real clips."""
+        """Seam and velocity at frame `at` of what was made, `real_at` of real clips; after a single
+        frame, which has no velocity, the seam alone."""
         cut = [joins.hard_cut(*p, real_at) for p in zip(real, self.others(real), strict=True)]
         fade = [
             joins.cross_fade(*p, real_at - 2, real_at + 2)
@@ -108,7 +109,7 @@ class Tasks:
         for name, measure in (
             ("seam", joins.seam_ratio),
             ("velocity, px", joins.velocity_mismatch),
-        ):
+        )[: 1 if at == 1 else 2]:
             self.row(
                 task,
                 name,

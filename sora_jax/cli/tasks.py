@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from etils import epath
 
 from sora_jax.cli.clips import Flags, Prompt, loaded, numbered, written
 
@@ -52,7 +53,13 @@ def animate(
         prompt: what is to happen.
         frames: of the clip.
     """
-    _run(flags, prompt, lambda p, s: p.animate(image, prompt, frames=frames, **s), frames=frames)
+    _run(
+        flags,
+        prompt,
+        lambda p, s: p.animate(image, prompt, frames=frames, **s),
+        image,
+        frames=frames,
+    )
 
 
 def extend(
@@ -76,6 +83,7 @@ def extend(
         flags,
         prompt,
         lambda p, s: p.extend(video, prompt, frames=frames, direction=direction, **s),
+        video,
     )
 
 
@@ -97,7 +105,13 @@ def loop(
     """
     if video is None and not prompt:
         raise ValueError("there is nothing to loop; give a VIDEO or a --prompt")
-    _run(flags, prompt, lambda p, s: p.loop(video, prompt=prompt, frames=frames, **s), between=True)
+    _run(
+        flags,
+        prompt,
+        lambda p, s: p.loop(video, prompt=prompt, frames=frames, **s),
+        *([] if video is None else [video]),
+        between=True,
+    )
 
 
 def edit(
@@ -114,7 +128,9 @@ def edit(
         prompt: what it is to show.
         strength: 0 (as it is) to 1 (nothing of it); several are spread evenly over the clip.
     """
-    _run(flags, prompt, lambda p, s: p.edit(video, prompt, strength=strength, **s), like=video)
+    _run(
+        flags, prompt, lambda p, s: p.edit(video, prompt, strength=strength, **s), video, alike=True
+    )
 
 
 def connect(
@@ -132,6 +148,8 @@ def connect(
         flags,
         prompt,
         lambda p, s: p.connect(first, second, prompt=prompt, frames=frames, **s),
+        first,
+        second,
         between=True,
     )
 
@@ -158,7 +176,8 @@ def retake(
         flags,
         prompt,
         lambda p, s: p.retake(video, prompt, span=span, box=box, **s),
-        like=video,
+        video,
+        alike=True,
     )
 
 
@@ -166,21 +185,32 @@ def _run(
     flags: TaskFlags,
     prompt: str,
     task: Callable[[Pipeline, Any], Clip],
-    *,
+    *files: str,
     frames: int = 2,
-    like: str | None = None,
+    alike: bool = False,
     between: bool = False,
 ) -> None:
     """Runs a task for each seed.
 
+    files    that it is given.
     frames   how many its clips have: 2 for any number above 1.
-    like     the file of which they have as many instead.
+    alike    whether they have as many as the file instead.
     between  whether it fills a gap between given frames.
     """
+    from sora_jax.data.video import probe
+
     if flags.count < 1:
         raise ValueError(f"--count {flags.count}: give 1 or more")
     paths = numbered(flags.out, flags.count)
-    pipeline = loaded(flags, paths, frames=frames, like=like)
+    for file in files:
+        # Now, and not after the model has been loaded.
+        probe(file)
+        for path in (*paths, *([flags.sheet] if flags.sheet else [])):
+            if epath.Path(path).resolve() == epath.Path(file).resolve():
+                raise ValueError(
+                    f"{path} is the file that is given, and would be lost: name another --out"
+                )
+    pipeline = loaded(flags, paths, frames=frames, like=files[0] if alike else None)
 
     def made(number: int) -> Clip:
         return task(pipeline, flags.settings(between=between) | {"seed": flags.seed + number})

@@ -38,7 +38,7 @@ def test_an_image_is_edited_and_retaken_to_an_image(capsys: Any) -> None:
     write_video("clip.mp4", clip(5), fps=8)
     said = refused("edit", "clip.mp4", "red", "--out", "edited2.png", capsys=capsys)
     assert "a .png holds one frame, not 5" in said
-    assert "no folder" in refused("edit", "x.mp4", "red", "--out", "no/x.mp4", capsys=capsys)
+    assert "no folder" in refused("edit", "clip.mp4", "red", "--out", "no/x.mp4", capsys=capsys)
     assert "x.mp4" in refused("edit", "x.mp4", "red", capsys=capsys)
 
 
