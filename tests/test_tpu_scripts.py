@@ -83,8 +83,8 @@ def test_flags_reach_the_training_as_they_were_typed_and_it_is_started_again() -
     (command,) = dry("train.sh", "mine", "experiment.py", "--out", out, "--model.name", "it's")
     ran = after(command, "--command")
     inner = shlex.split(ran[ran.index("bash -c ") :])[2]
-    trained = shlex.split(inner.split(";")[0])
-    assert trained[2:] == [
+    trained = shlex.split(inner.split(";")[2])
+    assert trained[1:] == [
         "train",
         "--distributed",
         "experiment.py",
@@ -94,6 +94,24 @@ def test_flags_reach_the_training_as_they_were_typed_and_it_is_started_again() -
         "it's",
     ]
     assert "75 134 137" in inner and "xla_enable_async_all_gather" in ran
+
+
+def test_what_starting_again_does_not_mend_is_given_up(tmp_path: Path) -> None:
+    (command,) = dry("train.sh", "mine", "experiment.py")
+    ran = after(command, "--command")
+    inner = shlex.split(ran[ran.index("bash -c ") :])[2].replace("sleep 10", "true")
+    trainer = tmp_path / "sora/bin/sora-jax"
+    trainer.parent.mkdir(parents=True)
+    trainer.write_text('#!/bin/bash\necho "$@" >> ~/runs\nexit $(< ~/code)\n')
+    trainer.chmod(0o755)
+    for code, runs in ((0, 1), (1, 1), (75, 21), (137, 21)):
+        (tmp_path / "code").write_text(str(code))
+        (tmp_path / "runs").unlink(missing_ok=True)
+        environment = os.environ | {"HOME": str(tmp_path)}
+        subprocess.run(["bash", "-c", inner], env=environment, timeout=60)
+        assert (tmp_path / "runs").read_text().splitlines() == runs * [
+            "train --distributed experiment.py"
+        ]
 
 
 def test_the_connection_ends_while_training_goes_on(tmp_path: Path) -> None:

@@ -140,8 +140,9 @@ def page(out: Path) -> str:
             if way == "search":
                 reasons.append(why(case, plans))
     columns = f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"
-    table, found = "\n".join((*columns, *rows)), "\n".join(reasons)
-    return f"{HEAD}{table}\n\n## What the search found\n\n{found}\n{PUBLISHED}"
+    table = "\n".join((*columns, *rows))
+    found = "\n".join(("", "## What the search found", "", *reasons, "")) if reasons else ""
+    return f"{HEAD}{table}\n{found}{PUBLISHED}"
 
 
 def main() -> None:
