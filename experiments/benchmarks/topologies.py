@@ -61,8 +61,9 @@ HEAD = """# Training steps on TPU slices, compiled without them
 The programs are those that training would run, compiled by XLA for the slice on a machine without a
 TPU. Memory is what XLA plans: state (parameters, their average and the moments, all float32) and
 temporary. Times are the least that the chip's published peaks allow, none of them measured: a real
-step takes longer than the longest of the three, and MFU stays below what is said. `stacks` counts
-kernels that are gathered for all layers at once.
+step takes longer than the longest of the three, and MFU stays below what is said. Computing counts
+the model's operations alone: what `full` computes again in the backward pass is a third more, so
+that MFU stays below 75 % there. `stacks` counts kernels that are gathered for all layers at once.
 
 """
 
