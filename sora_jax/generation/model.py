@@ -29,7 +29,6 @@ from sora_jax.generation.domain import Domain
 from sora_jax.generation.memory import Need, needed
 from sora_jax.generation.pixels import Codec
 from sora_jax.models.autoencoder import Autoencoder
-from sora_jax.objectives.levels import UniformLevels
 
 log = logging.getLogger("sora_jax")
 
@@ -182,10 +181,10 @@ class GenerativeModel:
         if all(prompt == how.negative for prompt in prompts):
             guidance = dataclasses.replace(guidance, scale=1.0)
         how = dataclasses.replace(how, guidance=guidance)
-        if given and isinstance(self.denoiser.levels, UniformLevels):
+        if given and not self.denoiser.knows_given:
             log.warning(
-                "%s was trained without given frames (levels=UniformLevels()): it hardly knows what"
-                " to make of them; train with NoiseField()",
+                "%s was trained without given frames: it hardly knows what to make of them; train "
+                "with levels=NoiseField()",
                 self.source,
             )
         need = needed(self, size, estimates=how.guidance.estimates, batch=batch, encodes=encodes)

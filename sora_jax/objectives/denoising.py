@@ -81,6 +81,11 @@ class Denoising:
         """Of the latents that are denoised."""
         return self.model.latent_channels
 
+    @property
+    def knows_given(self) -> bool:
+        """Whether training shows it clips of which some frames are given."""
+        return isinstance(self.levels, NoiseField) and self.levels.given > 0
+
     def rematerialised(self, remat: Remat) -> Denoising:
         """Returns the same objective, whose model keeps other things for the backward pass."""
         return dataclasses.replace(self, model=self.model.clone(remat=remat))
