@@ -129,7 +129,8 @@ def render(plans: Sequence[Plan]) -> str:
 
 def remedy(plan: Plan) -> str:
     """Returns what is wrong with a plan that does not fit, and what to change."""
-    if plan.refused and not any(word in plan.refused.lower() for word in ("hbm", "memory")):
+    full = ("hbm", "out of memory", "resource_exhausted")
+    if plan.refused and not any(word in plan.refused.lower() for word in full):
         return "does not compile, and not for want of memory:"
     if plan.peak - plan.bytes.get("temporary", 0) > plan.hbm // 2:
         return (

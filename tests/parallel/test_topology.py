@@ -84,7 +84,7 @@ def test_where_nothing_fits_by_formulas_the_smallest_are_asked_of_xla() -> None:
         ((60, 50), "full", "", "raise --fsdp"),
         ((10, 95), "none", "", "remat to full"),
         ((10, 95), "full", "Ran out of memory in memory space hbm", "raise --sequence"),
-        ((10, 0), "full", "Mosaic failed", "does not compile"),
+        ((10, 0), "full", "Mosaic failed: memory space vmem", "does not compile"),
     ],
 )
 def test_the_remedy_is_that_of_what_does_not_fit(

@@ -16,9 +16,11 @@ import jax
 import numpy as np
 import optax
 import pytest
+from etils import epath
 
 from sora_jax.checkpoint import CheckpointError, Checkpoints
 from sora_jax.parallel.mesh import Mesh, MeshError
+from sora_jax.training import metrics
 from sora_jax.training.loop import TrainingStopped, run
 from sora_jax.training.metrics import read_lines
 from sora_jax.training.optimizer import AdamW, Constant
@@ -214,6 +216,22 @@ def test_steps_are_profiled_for_tensorboard(tmp_path: Path):
     run(toy(steps=4), tmp_path / "resumed", record={}, profile=(2, 30))
     for name in ("whole", "resumed"):
         assert list((tmp_path / name).glob("profile/plugins/profile/*/*.xplane.pb"))
+
+
+def test_where_nothing_can_be_appended_metrics_are_written_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    writer = metrics.Writer(epath.Path(tmp_path), start=0)
+    # As if the folder were on gs://.
+    writer._remote = True
+    written = []
+    for step, between in ((1, 1e9), (2, 1e9), (3, -1.0), (4, 1e9)):
+        monkeypatch.setattr(metrics, "_BETWEEN", between)
+        writer.write(step, {"loss": 1.0})
+        written.append(len(read_lines(tmp_path)))
+    assert written == [0, 0, 3, 3]
+    writer.close()
+    assert [line["step"] for line in read_lines(tmp_path)] == [1, 2, 3, 4]
 
 
 RESTARTED = """
