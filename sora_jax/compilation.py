@@ -193,7 +193,12 @@ class _Traced:
                 exchanged=exchanged,
                 kernels=tuple(sorted(kernels(text))),
                 seconds=_seconds(
-                    self.chip, known["flops"], known["bytes"], self.cost, known["chips"], exchanged
+                    self.chip,
+                    known["flops"] + known["recomputed"],
+                    known["bytes"],
+                    self.cost,
+                    known["chips"],
+                    exchanged,
                 ),
                 compiled_in=time.monotonic() - began,
                 stacks=tuple(sorted(gathered(text) & self.kernels)),
@@ -229,6 +234,7 @@ def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Tr
         "remat": objective.model.remat,
         "hbm": on.chip.hbm,
         "flops": (cost.training_flops + read.training_flops) / devices.size,
+        "recomputed": cost.recomputed / devices.size,
         "bytes": {
             "parameters": _of_chip(state.params),
             "average": _of_chip(state.ema),

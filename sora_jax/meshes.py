@@ -96,8 +96,6 @@ def guess(
     # The parameters and their average in 32 bits, and the moments.
     held = (8 + moments) * parameters / (f * s * t)
     activations = (cost.kept_bytes + 2 * cost.working_bytes) / (d * f * s * t)
-    attention = _attention_flops(model, cost, rows, text)
-    again = {"none": 0.0, "save_attention": cost.flops - attention}.get(remat, cost.flops)
     passes = 2 if remat == "none" else 3
 
     def share(n: int) -> float:
@@ -113,16 +111,11 @@ def guess(
         remat=remat,
         bytes=held + activations + 2 * 4 * parameters / (f * s * t),
         seconds={
-            "compute": (cost.training_flops + again) / (d * f * s * t) / chip.flops,
+            "compute": (cost.training_flops + cost.recomputed) / (d * f * s * t) / chip.flops,
             "memory": (2 * held + 2 * activations) / chip.hbm_rate,
             "exchange": exchanged / (chip.ici_rate * 2 / chip.links),
         },
     )
-
-
-def _attention_flops(model: DiT, cost: accounting.Cost, rows: int, text: int) -> float:
-    per_row = cost.tokens / rows
-    return model.depth * 4 * cost.tokens * model.width * (per_row + text)
 
 
 def _meshes(model: DiT, latent: Size, *, rows: int, chips: int) -> Iterator[Mesh]:

@@ -14,6 +14,8 @@ class Plan:
 
     bytes      by kind: parameters, average, moments, batch, and temporary, which is what a step
                needs beside them at its peak.
+    flops      of the model; recomputed, those that are done again in the backward pass, which
+               take time and are no work done.
     seconds    that the step takes at least, by what takes them: compute, memory, exchange.
     stacks     shapes of kernels that are gathered for all layers at once, which should be none:
                each takes the memory that sharding was to spare.
@@ -34,6 +36,7 @@ class Plan:
     kernels: tuple[str, ...]
     seconds: dict[str, float]
     compiled_in: float
+    recomputed: float = 0.0
     stacks: tuple[tuple[int, ...], ...] = ()
     refused: str = ""
 
@@ -61,5 +64,6 @@ class Plan:
 
     @property
     def utilisation(self) -> float:
-        """Model FLOPs utilisation at best: the share of the step that computing takes."""
-        return self.seconds.get("compute", 0.0) / self.step_seconds
+        """Model FLOPs utilisation at best: the share of the step that the model's own take."""
+        done = self.flops / (self.flops + self.recomputed)
+        return done * self.seconds.get("compute", 0.0) / self.step_seconds

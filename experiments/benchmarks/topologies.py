@@ -62,8 +62,9 @@ The programs are those that training would run, compiled by XLA for the slice on
 TPU. Memory is what XLA plans: state (parameters, their average and the moments, all float32) and
 temporary. Times are the least that the chip's published peaks allow, none of them measured: a real
 step takes longer than the longest of the three, and MFU stays below what is said. Computing counts
-the model's operations alone: what `full` computes again in the backward pass is a third more, so
-that MFU stays below 75 % there. `stacks` counts kernels that are gathered for all layers at once.
+what a layer computes again in the backward pass, which MFU does not (and not what attention's
+kernels compute again by themselves). `stacks` counts kernels that are gathered for all layers at
+once.
 
 """
 
@@ -98,13 +99,14 @@ def row(case: Case, way: str, plan: dict[str, Any]) -> str:
         return f"| {' | '.join(map(str, cells))} | does not compile: {plan['refused'][:80]} |"
     step = max(plan["seconds"].values())
     rate = plan["tokens"] / plan["chips"] / step
+    share = plan["flops"] / (plan["flops"] + plan["recomputed"])
     kernel = "splash" if any("splash" in name for name in plan["kernels"]) else "plain XLA"
     cells += [
         f"{plan['bytes']['temporary'] / 2**30:.1f}",
         f"{sum(plan['bytes'].values()) / plan['hbm']:.0%}" + ("" if plan["fits"] else ", too much"),
         *(f"{1000 * plan['seconds'][name]:,.0f}" for name in ("compute", "memory", "exchange")),
         f"{rate:,.0f}",
-        f"{plan['seconds']['compute'] / step:.0%} ({plan['bound']})",
+        f"{share * plan['seconds']['compute'] / step:.0%} ({plan['bound']})",
         kernel,
         len(plan["stacks"]),
     ]

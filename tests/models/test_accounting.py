@@ -81,6 +81,22 @@ def test_transformer_operations_are_those_that_xla_counts() -> None:
     assert cost.training_flops == pytest.approx(training["flops"], rel=0.04)
 
 
+@pytest.mark.parametrize("remat", ["none", "save_attention", "full"])
+def test_operations_that_are_done_again_are_those_that_xla_counts_beyond_the_model_s(
+    remat,
+) -> None:
+    model = ONE_LAYER.clone(remat=remat)
+    inputs = inputs_of(model)
+    cost = accounting.transformer(model, SIZE, text=TEXT, batch=BATCH)
+
+    def loss(variables: dict, *inputs: jax.Array) -> jax.Array:
+        return model.apply(variables, *inputs).sum()
+
+    step = jax.jit(jax.grad(loss)).lower(variables_of(model, *inputs), *inputs)
+    counted = step.cost_analysis()["flops"]
+    assert cost.training_flops + cost.recomputed == pytest.approx(counted, rel=0.04)
+
+
 def test_operations_of_layers_add_up() -> None:
     one, two, three = (
         accounting.transformer(ONE_LAYER.clone(depth=depth), SIZE, text=TEXT) for depth in (1, 2, 3)

@@ -14,6 +14,7 @@ class Cost:
 
     tokens          of the whole batch, padding included; places of the latent grid, of a VAE
     flops           of a forward pass
+    recomputed      operations of it that a backward pass does again, to save memory
     kept_bytes      of activations, that a backward pass needs
     working_bytes   of activations at the peak of a forward pass without gradient
     """
@@ -23,10 +24,11 @@ class Cost:
     flops: int
     kept_bytes: int
     working_bytes: int
+    recomputed: int = 0
 
     @property
     def training_flops(self) -> int:
-        """Operations of a training step."""
+        """Operations of a training step, but for what is computed again."""
         return 3 * self.flops
 
     @property

@@ -23,7 +23,9 @@ def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int
     tokens, texts = batch * math.prod(token_grid(size, model.patch)), batch * text
     per_row = tokens // batch if batch else 0
     products = tokens * (6 * width**2 + 2 * width * hidden) + 2 * texts * width**2
-    layer = 2 * products + 4 * tokens * width * (per_row + text)
+    attention = 4 * tokens * width * (per_row + text)
+    layer = 2 * products + attention
+    again = {"none": 0, "save_attention": layer - attention}.get(model.remat, layer)
     flops = depth * layer + 2 * (
         2 * tokens * values * width
         + batch * times * (SINUSOIDS * width + 7 * width**2)
@@ -49,6 +51,7 @@ def transformer(model: DiT, size: Size, *, text: int, batch: int = 1, times: int
         flops=flops,
         kept_bytes=depth * number * (tokens * kept + weights) + at_hand + prompt + modulation,
         working_bytes=working + prompt + modulation,
+        recomputed=depth * again,
     )
 
 
