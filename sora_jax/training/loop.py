@@ -83,7 +83,9 @@ def run(
             copy_frozen(source, folder / name, replace=fresh)
     processes.wait_for_all(f"{train.name}: what it depends on is copied")
     with train.mesh.use(devices):
-        return _Run(train, folder, record, data, devices, checkpoints, profile).go()
+        run = _Run(train, folder, record, data, devices, checkpoints, profile)
+        with run.watchdog:
+            return run.go()
 
 
 class _Run:
@@ -106,7 +108,9 @@ class _Run:
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         share = self.train.mesh.share(self.devices)
         self.meter, self.interval = Meter(), Interval(len(share.parts) / share.of)
-        self.watchdog = Watchdog(train.name, patience=train.patience)
+        self.watchdog = Watchdog(
+            train.name, patience=train.patience, long_patience=train.long_patience
+        )
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
         self.done: Future[float] = Future()
@@ -123,12 +127,14 @@ class _Run:
             checkpoints=self.checkpoints,
             prepared=self.prepared,
         )
-        self.state = beginning.state()
+        with self.watchdog.other("its beginning"):
+            self.state = beginning.state()
         start = self.taken = int(self.state.step)
         self.writer = Writer(self.folder, start=start) if processes.first() else None
         if start < self.train.steps:
-            self.programs = compile_ahead(self.prepared, name=self.train.name)
-            processes.wait_for_all(f"{self.train.name}: compiled")
+            with self.watchdog.other("compiling"):
+                self.programs = compile_ahead(self.prepared, name=self.train.name)
+                processes.wait_for_all(f"{self.train.name}: compiled")
             loader = self.data.loader(start=start, share=self.train.mesh.share(self.devices))
             try:
                 with contextlib.closing(loader):
@@ -137,9 +143,11 @@ class _Run:
                 if self.profiling:
                     jax.profiler.stop_trace()
                 # Whatever ended the run, what it began to write is kept.
-                self.checkpoints.wait()
+                with self.watchdog.other("saving"):
+                    self.checkpoints.wait()
                 self.watcher.shutdown(wait=False)
-        self.checkpoints.close()
+        with self.watchdog.other("saving"):
+            self.checkpoints.close()
         if self.writer is not None:
             self.writer.close()
         if self.checkpoints.latest() != int(self.state.step):
@@ -151,7 +159,7 @@ class _Run:
 
     def steps(self, start: int, loader: Loader) -> None:
         """Steps `start` to the last, saving what there is if it is interrupted."""
-        with _progress() as bar, Notice() as notice, self.watchdog:
+        with _progress() as bar, Notice() as notice:
             task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
             try:
                 if notice.reached():
@@ -179,7 +187,8 @@ class _Run:
         log.warning("%s: %s, saving step %d", self.train.name, why, done)
         if self.checkpoints.latest() != done:
             self.save(done)
-        self.checkpoints.wait()
+        with self.watchdog.other("saving"):
+            self.checkpoints.wait()
 
     def one(self, *, next_step: int, loader: Loader) -> None:
         """Takes one batch, and does what is due after it."""
@@ -244,7 +253,7 @@ class _Run:
             return
         bucket, metrics = pending
         self.taken += 1
-        with self.watchdog.waiting(self.taken):
+        with self.watchdog.step(self.taken):
             values = jax.device_get(metrics)
         self.meter.add(values, bucket=bucket)
         if values["skipped_in_a_row"] >= self.train.skips_allowed:
@@ -283,16 +292,17 @@ class _Run:
         """Runs the evaluators that are due."""
         for evaluator in self.train.evaluators:
             if step % evaluator.every == 0 or step == self.train.steps:
-                metrics = evaluator(
-                    self.train.objective,
-                    self.state.ema,
-                    data=self.data,
-                    folder=self.folder,
-                    step=step,
-                )
-                if metrics and self.writer is not None:
-                    self.writer.write(step, metrics)
-                processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
+                with self.watchdog.other(f"measuring after step {step}"):
+                    metrics = evaluator(
+                        self.train.objective,
+                        self.state.ema,
+                        data=self.data,
+                        folder=self.folder,
+                        step=step,
+                    )
+                    if metrics and self.writer is not None:
+                        self.writer.write(step, metrics)
+                    processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
 
     def save(self, step: int) -> None:
         """Starts to write a checkpoint."""
@@ -306,9 +316,9 @@ class _Run:
             "fps": self.data.fps,
             "buckets": list(self.data.shapes),
         }
-        self.checkpoints.save(
-            step, trees=trees, records={"experiment": self.record, "data": position}
-        )
+        records = {"experiment": self.record, "data": position}
+        with self.watchdog.other(f"saving step {step}"):
+            self.checkpoints.save(step, trees=trees, records=records)
 
 
 def _progress() -> Progress:

@@ -18,6 +18,7 @@ MAY_CHANGE = (
     "save_every",
     "keep",
     "patience",
+    "long_patience",
     "skips_allowed",
 )
 """Fields that a resumed run may change: they alter how it goes on, not what it is."""
@@ -56,6 +57,9 @@ class Train:
     """Newest checkpoints that are kept."""
     patience: float = 50.0
     """Seconds for which one of several processes waits for a step of the others at least."""
+    long_patience: float = 3600.0
+    """Seconds that the first step, and what is no step, may take several processes: restoring,
+    compiling, measuring, saving."""
     skips_allowed: int = 20
     """Steps in a row without a finite gradient before the run stops."""
 

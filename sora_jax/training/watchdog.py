@@ -1,7 +1,7 @@
 """Ends a process that waits in vain for the others of its run.
 
 JAX ends the rest when a process dies. One that lives and hangs, say in reading a file, would be
-waited for without end: exchanges between devices know no time limit.
+waited for without end: exchanges between devices and barriers know no time limit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 
@@ -23,18 +24,26 @@ _LONGER = 10
 """How many times longer than the longest step so far."""
 
 
-class Watchdog:
-    """Watches the steps of a process while it is entered, if there are several processes.
+class _Wait(NamedTuple):
+    """What is waited for, the time since when, and for how many seconds."""
 
-    patience  seconds for which others are waited for at least. The first step is not watched, nor
-              does it count: hosts differ most in how long they take to begin.
+    what: str
+    since: float
+    limit: float
+
+
+class Watchdog:
+    """Watches a process while it is entered, if there are several processes.
+
+    patience       seconds for which a step of the others is waited for at least.
+    long_patience  seconds for all else, and for the first step: hosts differ most in how long they
+                   take to begin, and nothing tells one that is slow from one that hangs.
     """
 
-    def __init__(self, name: str, *, patience: float):
-        self._name, self._patience = name, patience
-        self._since: float | None = None
+    def __init__(self, name: str, *, patience: float, long_patience: float):
+        self._name, self._patience, self._long_patience = name, patience, long_patience
+        self._wait: _Wait | None = None
         self._longest: float | None = None
-        self._step = 0
         self._left = threading.Event()
 
     def __enter__(self) -> Watchdog:
@@ -46,31 +55,41 @@ class Watchdog:
         self._left.set()
 
     @contextlib.contextmanager
-    def waiting(self, step: int) -> Iterator[None]:
-        """Within this the devices of all processes should finish `step`."""
-        began = time.monotonic()
-        self._step, self._since = step, None if self._longest is None else began
+    def step(self, number: int) -> Iterator[None]:
+        """Within this the devices of all processes should finish step `number`."""
+        began, first = time.monotonic(), self._longest is None
+        longest = self._longest or 0.0
+        limit = self._long_patience if first else max(self._patience, _LONGER * longest)
+        self._wait = _Wait(f"step {number}", began, limit)
         try:
             yield
         finally:
-            self._since = None
-            taken = time.monotonic() - began
-            self._longest = 0.0 if self._longest is None else max(self._longest, taken)
+            self._wait = None
+            self._longest = 0.0 if first else max(longest, time.monotonic() - began)
+
+    @contextlib.contextmanager
+    def other(self, what: str) -> Iterator[None]:
+        """Within this all processes do `what`, such as compiling, which they end together."""
+        self._wait = _Wait(what, time.monotonic(), self._long_patience)
+        try:
+            yield
+        finally:
+            self._wait = None
 
     def _watch(self) -> None:
         while not self._left.wait(1.0):
-            since = self._since
-            if since is None:
+            wait = self._wait
+            if wait is None:
                 continue
-            waited = time.monotonic() - since
-            if waited > max(self._patience, _LONGER * (self._longest or 0.0)):
+            waited = time.monotonic() - wait.since
+            if waited > wait.limit:
                 log.error(
-                    "%s: process %d has waited %.0f s for the others to finish step %d: one of them"
+                    "%s: process %d has waited %.0f s for the others to finish %s: one of them"
                     " hangs, and this one ends (code %d: start again)",
                     self._name,
                     jax.process_index(),
                     waited,
-                    self._step,
+                    wait.what,
                     CODE,
                 )
                 logging.shutdown()
