@@ -39,6 +39,8 @@ from sora_jax.models.embeddings import ROTARY, Rotary, TimeEmbedding, linear, pl
 from sora_jax.models.layout import constrained, parts
 from sora_jax.models.modulation import affine_norm, gated, modulate
 from sora_jax.models.patches import (
+    collected,
+    dealt,
     every,
     largest,
     patchify,
@@ -238,10 +240,10 @@ class DiT(nn.Module):
         return self._denoised(latent, sigma, prompt, extent, known)[:, :, :, :width]
 
     def _columns_more(self, size: Size) -> int:
-        """How many columns to add, that the devices that share a clip have as many tokens each."""
+        """How many columns to add, that the devices that share a clip have as many tokens of each
+        frame."""
         grid, devices = token_grid(size, self.patch), parts("tokens")
-        rows = grid.frames * grid.height
-        columns = next(n for n in itertools.count(grid.width) if rows * n % devices == 0)
+        columns = next(n for n in itertools.count(grid.width) if grid.height * n % devices == 0)
         return columns * self.patch[2] - size.width if columns > grid.width else 0
 
     def _denoised(
@@ -257,21 +259,31 @@ class DiT(nn.Module):
         latent = blanked(latent.astype(float), extent)
         if extent is not None:
             valid = inside(token_extent(extent, self.patch), grid).reshape(latent.shape[0], -1)
-        x = self.patches(patchify(latent.astype(real(self.dtype)), self.patch))
+
+        def in_order(tokens: Array) -> Array:
+            return dealt(tokens, grid.frames, parts("tokens"))
+
+        x = self.patches(in_order(patchify(latent.astype(real(self.dtype)), self.patch)))
         if self.places:
             whole = jnp.array([size]) if extent is None else extent
             where = places(token_extent(whole, self.patch), grid, self.places)
-            x = x + self.places_in(where.astype(real(self.dtype)))
+            x = x + self.places_in(in_order(where.astype(real(self.dtype))))
+        if valid is not None:
+            valid = in_order(valid)
         time = _runs(self._time(sigma, known, extent), grid)
+        if time.shape[1] == x.shape[1]:
+            time = in_order(time)
         if prompt.pooled is not None:
             time = time + prompt.pooled[:, None]
         modulation = self.time_projection(nn.silu(time))
         modulation = modulation.reshape(*time.shape[:2], 6, self.width)
         turn = rotary(grid, self.width // self.heads, self.rotary)
+        turn = tuple(in_order(each[None])[0] for each in turn)
         x = constrained(x, _TOKENS)
         text = prompt.keys, prompt.values
         x, _ = self.layers(x, text, prompt.valid, valid, modulation, turn)
         out = self.head(modulate(x, self.table[0] + time, self.table[1] + time))
+        out = collected(out, grid.frames, parts("tokens"))
         return blanked(unpatchify(out.astype(float), size, patch=self.patch), extent)
 
     def _time(self, sigma: Sigma, known: Known | None, extent: Extent | None) -> Array:
@@ -297,9 +309,11 @@ def _runs(field: Array, grid: Size) -> Array:
     """Returns [batch, places, ...] of a field [batch, #f, #h, #w, ...] on the token grid.
 
     Tokens are in order of frames, height, width; a place stands for a run of them of equal length:
-    all if the field is constant, those of a frame if it changes with frames only.
+    all if the field is constant, those of a frame if it changes with frames only. Devices that
+    share a clip have but a part of each row of a frame, so that no run is a row.
     """
     kept = next(k for k in range(4) if field.shape[1 + k : 4] == (1,) * (3 - k))
+    kept = 3 if kept == 2 and parts("tokens") > 1 else kept
     shape = (field.shape[0], *grid[:kept], *(1,) * (3 - kept), field.shape[-1])
     return jnp.broadcast_to(field, shape).reshape(field.shape[0], -1, field.shape[-1])
 

@@ -3,6 +3,10 @@
 A patch of (frames, height, width) places becomes one vector, channels fastest, as in Wan
 (arXiv 2503.20314). A grid that the patch does not divide is filled up with zeros at its end, and
 cropped again on the way back.
+
+Tokens are in order of frames, height, width. Devices that share a clip have an equal part of every
+frame each (`dealt`), one device's tokens after another's: what is the same for all tokens of a
+frame is then the same for a run of them on each device.
 """
 
 from __future__ import annotations
@@ -41,6 +45,26 @@ def unpatchify(
     blocks = tokens.reshape(batch, *grid, *patch, channels).transpose(0, 1, 4, 2, 5, 3, 6, 7)
     full = (grid[i] * patch[i] for i in range(3))
     return blocks.reshape(batch, *full, channels)[:, : size[0], : size[1], : size[2]]
+
+
+def dealt(
+    tokens: Num[Array, "batch tokens *rest"] | Bool[Array, "batch tokens *rest"],
+    frames: int,
+    shares: int,
+) -> Array:
+    """Returns the tokens of so many frames in the order in which `shares` devices have them."""
+    batch, count, *rest = tokens.shape
+    parts = tokens.reshape(batch, frames, shares, count // (frames * shares), *rest)
+    return jnp.swapaxes(parts, 1, 2).reshape(tokens.shape)
+
+
+def collected(
+    tokens: Float[Array, "batch tokens values"], frames: int, shares: int
+) -> Float[Array, "batch tokens values"]:
+    """Returns the tokens in order of frames again; the inverse of `dealt`."""
+    batch, count, values = tokens.shape
+    parts = tokens.reshape(batch, shares, frames, count // (frames * shares), values)
+    return jnp.swapaxes(parts, 1, 2).reshape(tokens.shape)
 
 
 def largest(sigma: Sigma, patch: tuple[int, int, int]) -> Float[Array, "batch f h w"]:

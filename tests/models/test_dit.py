@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from sora_jax.models.accounting import transformer_parameters
 from sora_jax.models.attention import Attention
 from sora_jax.models.dit import PRESETS, DiT
 from sora_jax.models.kernels import CUDNN
+from sora_jax.parallel.hlo import gathered
 from sora_jax.parallel.mesh import Mesh
 
 TINY = DiT(
@@ -202,6 +204,26 @@ def test_sharded_model_is_the_model(variables: Any, remat: Any) -> None:
     with mesh.use(mesh.build()):
         sharded = jitted_outcome(TINY.clone(remat=remat), variables, target, seen)
     assert_near(jitted_outcome(TINY, variables, target, seen), sharded)
+
+
+@pytest.mark.parametrize("rows", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_devices_that_share_a_clip_do_not_gather_its_tokens(variables: Any, rows: int) -> None:
+    """Nor where frames, each with a time of its own, are not as many as devices or a multiple; nor
+    where each place has one."""
+    batch, size = 3, (3, 4, 8)
+    seen = inputs(size=size, batch=batch)
+    sigma = np.random.default_rng(2).random((batch, 3, rows, 1))
+    seen["sigma"] = jnp.asarray(sigma, jnp.float32)
+    seen["extent"] = jnp.tile(jnp.array([[3, 4, 8]]), (batch, 1)).at[0, 2].set(5)
+    target = jnp.ones((batch, *size, 3))
+    mesh = Mesh(data=1, sequence=2, devices=2)
+    with mesh.use(mesh.build()):
+        program = jax.jit(outcome, static_argnums=0).lower(TINY, variables, target, seen).compile()
+        shared = program(variables, target, seen)
+    tokens = 3 * 2 * 4
+    whole = batch * tokens * TINY.width
+    assert whole not in {math.prod(shape) for shape in gathered(program.as_text())}
+    assert_near(jitted_outcome(TINY, variables, target, seen), jax.tree.map(np.asarray, shared))
 
 
 def test_save_attention_computes_attention_once(
