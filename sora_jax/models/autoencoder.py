@@ -138,12 +138,55 @@ class Autoencoder(nn.Module, abc.ABC):
 
         Beyond the latent extent mean and log variance are 0.
         """
+        video, covered, reach = self.whole_places(video, extent)
+        posterior, _ = self.coded(video, None, covered, reach)
+        return posterior
+
+    def encode_in_parts(
+        self, params: Any, video: Video, extent: Extent, *, latents: int
+    ) -> Float[Array, "batch latent_frames rows columns channels"]:
+        """Returns the mean of `encode`, in the memory that `latents` latent frames take.
+
+        Of an unbound model: the parts are those of a loop, in which a bound one cannot be called.
+        """
+        count = self.latent_size(Size(*video.shape[1:4])).frames
+        video, covered, reach = self.whole_places(video, extent)
+        assert covered is not None and reach is not None
+        steps = -(-(count - 1) // latents)
+        filled = [(0, 0)] * 5
+        filled[1] = (0, 1 + steps * latents * self.factor.frames - video.shape[1])
+        video = jnp.pad(video, filled)
+
+        def part(past: Any, start: Any, frames: int) -> Any:
+            """The latents that begin at one, and the past of the next."""
+            pixel = jnp.maximum(1 + (start - 1) * self.factor.frames, 0)
+            seen = jax.lax.dynamic_slice_in_dim(video, pixel, frames, axis=1)
+            left = (
+                jnp.maximum(each - jnp.stack([begun, 0 * begun, 0 * begun]), 0)
+                for each, begun in ((covered, pixel), (reach, start))
+            )
+            posterior, past = self.apply({"params": params}, seen, past, *left, method="coded")
+            return past, posterior.mean
+
+        past, first = part(None, jnp.int32(0), 1)
+        if not steps:
+            return first
+        frames = latents * self.factor.frames
+        starts = 1 + latents * jnp.arange(steps)
+        _, rest = jax.lax.scan(lambda past, start: part(past, start, frames), past, starts)
+        # [steps, batch, latents, ...]
+        rest = jnp.moveaxis(rest, 0, 1).reshape(len(video), -1, *rest.shape[3:])
+        return jnp.concatenate([first, rest], axis=1)[:, :count]
+
+    def whole_places(
+        self, video: Video, extent: Extent | None
+    ) -> tuple[Float[Array, "batch frames_out rows columns 3"], Extent | None, Extent | None]:
+        """Returns a clip continued to whole latent places, and its extent in pixels and latents."""
         size = self.pixel_size(self.latent_size(Size(*video.shape[1:4])))
         reach = None if extent is None else self.latent_extent(extent)
         covered = None if reach is None else self.pixel_extent(reach)
         video = continued(video, extent, size=size, covered=covered)
-        posterior, _ = self.coded(video.astype(jnp.float32), None, covered, reach)
-        return posterior
+        return video.astype(jnp.float32), covered, reach
 
     def decode(
         self, latent: Latent, extent: Extent | None = None

@@ -34,6 +34,9 @@ from sora_jax.models.perceptual import pyramid_l1, row_mean
 
 Rows = Float[Array, "batch"]
 
+AT_ONCE = 4
+"""Latent frames of a clip that are encoded together, where it has more than twice as many."""
+
 _GAME = ("adversarial", "discriminator")
 
 
@@ -120,7 +123,7 @@ class Autoencoding:
 
     def statistics(self, params: Any, batch: Batch) -> Totals:
         """Returns the sums of the posterior means over the valid latents of the rows that count."""
-        mean = self._encode(params, batch).mean  # 0 beyond the extent
+        mean = self._means(params, batch)  # 0 beyond the extent
         places = jnp.prod(self.vae.latent_extent(jnp.asarray(batch.extent)), axis=1)
         weight = jnp.asarray(batch.weight)
         return Totals(
@@ -136,7 +139,7 @@ class Autoencoding:
     def encode(self, params: Any, batch: Batch) -> Latent:
         """Returns the normalised posterior means of the rows, 0 beyond their extent."""
         latent: Any = self.vae.apply(
-            {"params": params["vae"]}, self._encode(params, batch).mean, method="normalise"
+            {"params": params["vae"]}, self._means(params, batch), method="normalise"
         )
         return blanked(latent, self.vae.latent_extent(jnp.asarray(batch.extent)))
 
@@ -165,6 +168,13 @@ class Autoencoding:
             {"params": params["vae"]}, pixels(batch), jnp.asarray(batch.extent), method="encode"
         )
         return posterior
+
+    def _means(self, params: Any, batch: Batch) -> Latent:
+        """Posterior means without a gradient: long clips take the memory of a part."""
+        video, extent = pixels(batch), jnp.asarray(batch.extent)
+        if self.vae.latent_size(Size(*video.shape[1:4])).frames <= 2 * AT_ONCE:
+            return self._encode(params, batch).mean
+        return self.vae.encode_in_parts(params["vae"], video, extent, latents=AT_ONCE)
 
     def _decode(self, params: Any, latent: Array, batch: Batch) -> Array:
         size = Size(*pixels(batch).shape[1:4])

@@ -57,6 +57,33 @@ def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
 
 
 @both
+@pytest.mark.parametrize("latents", [2, 3])
+def test_encoding_in_parts_is_encoding_the_whole(model: Autoencoder, latents: int) -> None:
+    # Six latents: one and five, which parts of two or three fill with what comes after the end.
+    video = clip(3, 11, 6, 8, 3)
+    extent = jnp.array([[11, 6, 8], [4, 5, 3], [0, 0, 0]])
+    whole = run(model, "encode", video, extent).mean
+    assert whole.shape[1] == 6
+    parts = jax.jit(functools.partial(model.encode_in_parts, latents=latents))
+    close(parts(PARAMS(model), video, extent), whole, 1e-4)
+    image = parts(PARAMS(model), video[:, :1], jnp.minimum(extent, jnp.array([1, 6, 8])))
+    close(image, run(model, "encode", video[:, :1], jnp.minimum(extent, 8).at[:, 0].min(1)).mean)
+
+
+@pytest.mark.slow
+def test_encoding_in_parts_takes_the_memory_of_a_part() -> None:
+    video, extent = clip(1, 33, 64, 64, 3), jnp.array([[33, 64, 64]])
+    model, taken = VAE(base=8, multipliers=(1, 2), blocks=1, temporal=(True,)), []
+    for encode in (
+        lambda params, video: model.apply({"params": params}, video, extent, method="encode").mean,  # type: ignore
+        lambda params, video: model.encode_in_parts(params, video, extent, latents=2),
+    ):
+        planned = jax.jit(encode).lower(PARAMS(model), video).compile().memory_analysis()
+        taken.append(planned.temp_size_in_bytes)
+    assert taken[1] < taken[0] / 3
+
+
+@both
 def test_frames_by_themselves_hold_nothing_of_the_frames_before(model: Autoencoder) -> None:
     # Two pixel frames a latent: frame 0, then 1 and 2, 3 and 4, 5 and 6.
     one, other = clip(1, 7, 8, 8, 3), clip(1, 7, 8, 8, 3, seed=1)
