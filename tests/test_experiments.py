@@ -16,7 +16,9 @@ from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.folder import Folder
 from sora_jax.description import boxes_of as boxes_of_all
-from sora_jax.objectives.autoencoding import Autoencoding
+from sora_jax.models import accounting
+from sora_jax.models.vae import PRESETS as VAES
+from sora_jax.objectives.autoencoding import AT_ONCE, Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.parallel.topology import Slice
 from sora_jax.stages import run_stages
@@ -133,6 +135,7 @@ def test_every_stage_can_be_dealt_out_on_the_slices_that_are_listed(name: str) -
     slices = {listed for stage in stages for listed in getattr(stage, "meshes", ())}
     boxes, _ = boxes_of_all(stages)
     assert slices
+    vae = VAES["wan"](dtype="bfloat16", form="native")
     for chips, listed in ((math.prod(Slice(each).sides), each) for each in slices):
         # Of four chips each.
         hosts = chips // 4
@@ -147,7 +150,13 @@ def test_every_stage_can_be_dealt_out_on_the_slices_that_are_listed(name: str) -
             elif isinstance(stage, Encode):
                 for bucket in stage.data.buckets:
                     held, left = divmod(bucket.batch, hosts)
-                    assert not left and stage.together(held) % 4 == 0, (listed, bucket)
+                    rows = stage.together(held)
+                    assert not left and rows % 4 == 0, (listed, bucket)
+                    # What a chip encodes at once, beside the clips themselves.
+                    frames = min(bucket.frames, AT_ONCE * vae.factor.frames)
+                    part = Size(frames, bucket.height, bucket.width)
+                    most = accounting.encoding(vae, part, batch=rows // 4).working_bytes
+                    assert most < 0.8 * Slice(listed).chip.hbm, (listed, bucket, most / 2**30)
 
 
 def test_a_budget_of_tokens_makes_batches_other_than_those_of_the_encoding() -> None:

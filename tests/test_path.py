@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from sora_jax.data.video import read_clip, read_metadata, write_video
 from sora_jax.generation import loading
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.stages import Freeze, run_stages
+from sora_jax.training.encoding import Encode
 from sora_jax.training.metrics import read_lines
+from sora_jax.training.preemption import Notice
 from tests.tiny import stages, write_media
 
 
@@ -319,6 +322,40 @@ def test_an_interrupted_encoding_keeps_what_it_measured(home: Path, tmp_path: Pa
     run_stages(stages(home / "media")[:2], tmp_path / "run")
     assert own.stat().st_mtime_ns == before
     assert manifest.read_bytes() == whole
+
+
+def test_a_notice_ends_an_encoding_that_goes_on_later(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (encode,) = (each for each in stages(home / "media") if isinstance(each, Encode))
+    encode = dataclasses.replace(encode, autoencoder=str(home / "run/autoencoder"))
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Notice, "reached", lambda notice: True)
+    with pytest.raises(SystemExit) as ended:
+        run_stages((encode,), tmp_path)
+    assert ended.value.code == 75 and signal.getsignal(signal.SIGTERM) is handler
+    assert not list((tmp_path / "latents").glob("manifest-*.json"))
+    monkeypatch.undo()
+    run_stages((encode,), tmp_path)
+    (made,), (whole,) = (
+        [path.read_bytes() for path in folder.glob("manifest-*.json")]
+        for folder in (tmp_path / "latents", home / "run/latents")
+    )
+    assert made == whole
+
+
+def test_of_few_rows_as_many_devices_encode_as_can(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    encode = dataclasses.replace(
+        stages(home / "media")[1],
+        autoencoder=str(home / "run/autoencoder"),
+        mesh=Mesh(data=1, fsdp=-1),
+    )
+    run_stages((encode,), tmp_path)
+    count = jax.local_device_count()
+    assert count == 1 or f"2 of the {count} devices of this process take part" in caplog.text
+    assert list((tmp_path / "latents").glob("manifest-*.json"))
 
 
 def test_a_transformer_is_not_joined_to_another_autoencoder(home: Path, tmp_path: Path):

@@ -30,6 +30,7 @@ from sora_jax.training.train import Train
 TEXT = Bytes(length=512)
 SOURCE = Folder(path="data/clips")
 BATCH, TOKENS = 64, 75_600
+LATENTS = LatentClips(path="{out}/latents", tokenizer=TEXT, tokens=BATCH * TOKENS, multiple=BATCH)
 
 experiment = (
     Encode(
@@ -46,7 +47,7 @@ experiment = (
             fps=16.0,
             spans=Spans(),
         ),
-        # Of each host, which encodes by itself: with 64 hosts four clips of a batch at once.
+        # Of each host, which encodes by itself: a clip for each of its four chips.
         mesh=Mesh(data=1, fsdp=-1),
         rows=4,
     ),
@@ -58,9 +59,7 @@ experiment = (
             times=Shifted(base=LogitNormal(), reference_tokens=1024),
             levels=NoiseField(),
         ),
-        data=LatentClips(
-            path="{out}/latents", tokenizer=TEXT, tokens=BATCH * TOKENS, multiple=BATCH
-        ),
+        data=LATENTS,
         optimizer=AdamW(learning_rate=5e-5, warmup=2000),
         steps=400_000,
         ema=0.9999,
@@ -77,7 +76,7 @@ experiment = (
                 height=720,
                 width=1280,
             ),
-            Validation(every=5000, data=LatentClips(path="{out}/latents", tokenizer=TEXT)),
+            Validation(every=5000, data=LATENTS),
         ),
     ),
 )

@@ -39,6 +39,7 @@ MESH = Mesh(data=1, fsdp=-1)
 # of a batch: --transformer.data.tokens 537600 --transformer.data.multiple 16, and --transformer
 # .accumulate 4 makes of four one update.
 BATCH, TOKENS = 64, 33_600
+LATENTS = LatentClips(path="{out}/latents", tokenizer=TEXT, tokens=BATCH * TOKENS, multiple=BATCH)
 MESHES = {"v5e:4x4": Mesh(data=1, fsdp=16), "v6e:16x16": Mesh(data=1, fsdp=64, sequence=4)}
 
 experiment = (
@@ -79,9 +80,9 @@ experiment = (
             fps=16.0,
             spans=Spans(),
         ),
-        # Of each host, which encodes by itself: with 64 hosts four clips of a batch at once.
+        # Of each host, which encodes by itself: a clip for each of its four chips.
         mesh=MESH,
-        rows=8,
+        rows=4,
     ),
     Train(
         name="transformer",
@@ -91,9 +92,7 @@ experiment = (
             times=Shifted(base=LogitNormal(), reference_tokens=1024),
             levels=NoiseField(),
         ),
-        data=LatentClips(
-            path="{out}/latents", tokenizer=TEXT, tokens=BATCH * TOKENS, multiple=BATCH
-        ),
+        data=LATENTS,
         optimizer=AdamW(learning_rate=1e-4, warmup=2000),
         steps=400_000,
         ema=0.9999,
@@ -107,7 +106,7 @@ experiment = (
                 height=480,
                 width=832,
             ),
-            Validation(every=5000, data=LatentClips(path="{out}/latents", tokenizer=TEXT)),
+            Validation(every=5000, data=LATENTS),
         ),
     ),
 )

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from sora_jax import checkpoint
+from sora_jax.arrays import Size
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.video import contact_sheet, write_video
@@ -54,18 +55,18 @@ class Samples:
             fps=data.fps,
             source=f"{folder} step {step}",
         )
+        size, lacks = Size(self.frames, self.height, self.width), ""
         try:
-            clips = pipeline.generate(
-                list(self.prompts),
-                frames=self.frames,
-                height=self.height,
-                width=self.width,
-                steps=self.steps,
-                guidance=self.guidance,
-            )
+            pipeline.check(self.prompts, size, guidance=self.guidance)
         except MemoryError as error:
-            log.error("no samples of step %d: %s", step, error)
+            lacks = str(error)
+        # Each process knows its own memory, and all of them sample or none.
+        if not processes.agreed(not lacks):
+            log.error("no samples of step %d: %s", step, lacks or "another process lacks memory")
             return {}
+        clips = pipeline.generate(
+            list(self.prompts), **size._asdict(), steps=self.steps, guidance=self.guidance
+        )
         if not processes.first():
             return {}
         (folder / SAMPLES).mkdir(parents=True, exist_ok=True)

@@ -34,10 +34,11 @@ def grid_losses(
     devices = Devices.ambient()
     sums: dict[tuple[str, float], list[float]] = {}
     for number, (bucket, batch) in enumerate(batches):
-        key = jax.random.fold_in(jax.random.key(seed), number)
+        key = devices.everywhere(jax.random.fold_in(jax.random.key(seed), number))
+        rows = devices.dealt(batch)
         for sigma in sigmas:
-            shown = devices.everywhere((key, batch, jnp.float32(sigma)))
-            pair = devices.everywhere(_grid_loss(objective, params, *shown))
+            time = devices.everywhere(jnp.float32(sigma))
+            pair = devices.everywhere(_grid_loss(objective, params, key, rows, time))
             total = sums.setdefault((bucket, sigma), [0.0, 0.0])
             total[0] += float(pair["loss/sum"])
             total[1] += float(pair["loss/count"])

@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.spmd import logical_to_mesh_axes
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sora_jax.arrays import Size
@@ -101,20 +102,29 @@ class Devices:
         whole = NamedSharding(self._built, PartitionSpec())
         return jax.tree.map(lambda leaf: _laid(leaf, whole), tree)
 
+    def dealt(self, tree: Any) -> Any:
+        """Returns arrays of rows that every process has alike, so that each device has its rows;
+        all of them where they cannot be dealt out evenly."""
+        rows = {len(leaf) for leaf in jax.tree.leaves(tree)}
+        if self._built is None or any(count % parts("batch") for count in rows):
+            return self.everywhere(tree)
+        by_row = NamedSharding(self._built, logical_to_mesh_axes(("batch",)) or PartitionSpec())
+        return jax.tree.map(lambda leaf: _laid(leaf, by_row), tree)
+
 
 @functools.cache
-def _spread(whole: NamedSharding) -> Any:
-    return jax.jit(lambda x: x, out_shardings=whole)
+def _spread(place: NamedSharding) -> Any:
+    return jax.jit(lambda x: x, out_shardings=place)
 
 
-def _laid(array: Any, whole: NamedSharding) -> Any:
-    if isinstance(array, jax.Array) and array.sharding.device_set == whole.device_set:
-        return _spread(whole)(array)
+def _laid(array: Any, place: NamedSharding) -> Any:
+    if isinstance(array, jax.Array) and array.sharding.device_set == place.device_set:
+        return _spread(place)(array)
     array = jnp.asarray(array)
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_laid(jax.random.key_data(array), whole))
+        return jax.random.wrap_key_data(_laid(jax.random.key_data(array), place))
     values = np.asarray(array)
-    return jax.make_array_from_callback(values.shape, whole, lambda index: values[index])
+    return jax.make_array_from_callback(values.shape, place, lambda index: values[index])
 
 
 ANY = Devices()

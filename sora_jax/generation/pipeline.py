@@ -82,6 +82,10 @@ class Pipeline(Tasks):
                     clips.append(self.clip(video, own, task="generate", prompt=text, size=size))
         return clips[0] if isinstance(prompt, str) else clips
 
+    def check(self, prompts: Sequence[str], size: Size, **settings: Unpack[Settings]) -> None:
+        """Raises what `generate` would raise before it begins."""
+        self._plan(list(prompts), size, Sampling.of(**settings))
+
     def image(
         self, prompt: str, *, height: int = 64, width: int = 64, **settings: Unpack[Settings]
     ) -> Clip:

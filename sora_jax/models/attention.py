@@ -45,7 +45,8 @@ class Attention:
             tests), cudnn for GPUs and 16-bit types (`kernels`). auto takes that of the device where
             it can, and xla where the logits are few.
     across  what devices do that share the tokens of a clip (`exchange`): gather, ulysses (whose
-            heads must divide among them) or ring. auto is ulysses where it can be, else ring.
+            heads must divide among them) or ring (of xla alone: kernels give no sums to add up).
+            auto is ulysses where it can be, else ring.
     """
 
     kernel: Literal["auto", "xla", "splash", "cudnn"] = "auto"
@@ -69,6 +70,12 @@ class Attention:
         if across == "auto":
             across = "ring" if heads % devices else "ulysses"
         if across == "ring":
+            if self.kernel not in ("auto", "xla"):
+                raise ValueError(
+                    f"Attention.kernel is {self.kernel}, and a ring of devices needs xla: {heads} "
+                    f"heads among {devices} devices along {axis}; make the kernel auto, or across "
+                    "gather"
+                )
             return exchange.ring(query, key, value, valid, axis=axis)
         if across == "ulysses" and heads % devices:
             raise ValueError(

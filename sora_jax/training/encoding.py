@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,6 +30,7 @@ from sora_jax import checkpoint, config
 from sora_jax.arrays import Batch, Latent, Share
 from sora_jax.parallel import processes
 from sora_jax.parallel.mesh import Mesh
+from sora_jax.training import preemption
 from sora_jax.training.protocols import Data, Loaded, OpenedData
 
 log = logging.getLogger("sora_jax")
@@ -147,8 +149,10 @@ def run(
         _check_same(folder, {"encode": record, "autoencoder": _identity(encode.autoencoder)})
     processes.wait_for_all(f"{encode.name}: checked")
     if not _finished(folder):
-        _encode(encode, folder, thawed)
+        with preemption.Notice() as notice:
+            _encode(encode, folder, thawed, notice)
     processes.wait_for_all(f"{encode.name}: encoded")
+    preemption.together()
 
 
 def _finished(folder: epath.Path) -> bool:
@@ -160,21 +164,15 @@ def _finished(folder: epath.Path) -> bool:
 
 
 def _encode(
-    encode: Encode, folder: epath.Path, thawed: Callable[[Any, Any], tuple[Encoder, Any]]
+    encode: Encode,
+    folder: epath.Path,
+    thawed: Callable[[Any, Any], tuple[Encoder, Any]],
+    notice: preemption.Notice,
 ) -> None:
     """This process's share."""
     data, share = encode.data.once().open(), processes.own_share()
     assert isinstance(data, OpenedPixels)
-    devices = encode.mesh.build(jax.local_devices())
-    for name, batch in data.shapes.items():
-        held, left = divmod(len(batch.weight), share.of)
-        if left:
-            raise ValueError(
-                f"{encode.name}: {share.of} processes cannot share the {len(batch.weight)} rows of "
-                f"bucket {name} evenly; make its batch a multiple of {share.of}"
-            )
-        rows = encode.together(held)
-        encode.mesh.check_batch(rows, devices, bucket=name)
+    devices = _devices(encode, data, share)
     # What an earlier run measured is kept: latents must not be normalised in two ways.
     own = folder / checkpoint.AUTOENCODER
     frozen = own if (own / checkpoint.MODEL).exists() else checkpoint.located(encode.autoencoder)
@@ -188,7 +186,8 @@ def _encode(
     with encode.mesh.use(devices):
         place = encode.mesh.batch_sharding(devices)
         if not measured:
-            params = objective.calibrated(params, _measured(encode, objective, params, data, place))
+            totals = _measured(encode, objective, params, data, place, notice)
+            params = objective.calibrated(params, totals)
         if frozen != own and processes.first():
             checkpoint.write_frozen(own, *objective.frozen(params))
         processes.wait_for_all(f"{encode.name}: measured")
@@ -198,7 +197,7 @@ def _encode(
         sink = data.sink(str(folder), encoder=weights, share=share)
         encode_all, encode_spans = jax.jit(objective.encode), jax.jit(objective.encode_spans)
         steps = range(sink.start, data.epoch_steps)
-        for step, loaded in _passed(data, share, steps, doing=f"{encode.name}: encoding"):
+        for step, loaded in _passed(encode, data, share, steps, notice, doing="encoding"):
             for name, reason in loaded.failed.items():
                 log.warning("cannot read %s (%s): it is left out", name, reason)
             parts = list(_parts(encode, loaded.batch, place))
@@ -208,6 +207,35 @@ def _encode(
                 spans = np.concatenate([encode_spans(params, part) for part in parts])
             sink.write(loaded, latent, step=step, spans=spans)
         sink.finish()
+
+
+def _devices(encode: Encode, data: OpenedPixels, share: Share) -> jax.sharding.Mesh:
+    """This process's devices that take part: of few rows as many as these can be dealt out to."""
+    local, together = jax.local_devices(), {}
+    for name, batch in data.shapes.items():
+        held, left = divmod(len(batch.weight), share.of)
+        if left:
+            raise ValueError(
+                f"{encode.name}: {share.of} processes cannot share the {len(batch.weight)} rows of "
+                f"bucket {name} evenly; make its batch a multiple of {share.of}"
+            )
+        together[name] = encode.together(held)
+    count = len(local)
+    if encode.mesh.devices is None:
+        count = math.gcd(count, *together.values())
+    if count < len(local) and encode.mesh.devices is None:
+        log.warning(
+            "%s: %d of the %d devices of this process take part, as its rows of a batch (%s) "
+            "cannot be dealt out to more; make the batches larger",
+            encode.name,
+            count,
+            len(local),
+            ", ".join(f"{name}: {rows}" for name, rows in together.items()),
+        )
+    devices = encode.mesh.build(local[:count])
+    for name, rows in together.items():
+        encode.mesh.check_batch(rows, devices, bucket=name)
+    return devices
 
 
 def _parts(encode: Encode, batch: Batch, place: Any) -> Iterator[Batch]:
@@ -265,12 +293,18 @@ def _trained(path: str, shape: Batch) -> tuple[Encoder, Any]:
 
 
 def _measured(
-    encode: Encode, objective: Encoder, params: Any, data: OpenedPixels, place: Any
+    encode: Encode,
+    objective: Encoder,
+    params: Any,
+    data: OpenedPixels,
+    place: Any,
+    notice: preemption.Notice,
 ) -> Any:
     measure = jax.jit(objective.statistics)
     totals = None
     steps = min(encode.measure_steps or data.epoch_steps, data.epoch_steps)
-    for _, loaded in _passed(data, processes.own_share(), range(steps), doing="measuring latents"):
+    share, doing = processes.own_share(), "measuring latents"
+    for _, loaded in _passed(encode, data, share, range(steps), notice, doing=doing):
         for part in _parts(encode, loaded.batch, place):
             found = measure(params, part)
             totals = found if totals is None else totals + found
@@ -278,8 +312,19 @@ def _measured(
 
 
 def _passed(
-    data: OpenedPixels, share: Share, steps: range, *, doing: str
+    encode: Encode,
+    data: OpenedPixels,
+    share: Share,
+    steps: range,
+    notice: preemption.Notice,
+    *,
+    doing: str,
 ) -> Iterator[tuple[int, Loaded]]:
+    """The batches of some steps. Raises Preempted between two of them where there is a notice."""
+    told = f"{encode.name}: {doing}"
     with contextlib.closing(data.loader(start=steps.start, share=share)) as loader:
-        for step in track(steps, description=doing, transient=True):
+        for step in track(steps, description=told, transient=True):
             yield step, next(loader)
+            if notice.reached():
+                log.warning("%s: this machine is to be taken away; what is encoded stays", told)
+                raise preemption.Preempted

@@ -84,7 +84,7 @@ def run(
     processes.wait_for_all(f"{train.name}: what it depends on is copied")
     with train.mesh.use(devices):
         run = _Run(train, folder, record, data, devices, checkpoints, profile)
-        with run.watchdog:
+        with run.watchdog, run.notice:
             return run.go()
 
 
@@ -111,6 +111,7 @@ class _Run:
         self.watchdog = Watchdog(
             train.name, patience=train.patience, long_patience=train.long_patience
         )
+        self.notice = Notice()
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
         self.done: Future[float] = Future()
@@ -159,16 +160,16 @@ class _Run:
 
     def steps(self, start: int, loader: Loader) -> None:
         """Steps `start` to the last, saving what there is if it is interrupted."""
-        with _progress() as bar, Notice() as notice:
+        with _progress() as bar:
             task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
             try:
-                if notice.reached():
+                if self.notice.reached():
                     log.warning("%s: this machine is to be taken away", self.train.name)
                     raise Preempted
                 for step in range(start, self.train.steps):
                     self.one(next_step=step + 1, loader=loader)
                     bar.update(task, completed=step + 1)
-                    if notice.reached():
+                    if self.notice.reached():
                         self.save_all("this machine is to be taken away")
                         raise Preempted
             except KeyboardInterrupt:
@@ -185,7 +186,8 @@ class _Run:
         """Saves the last step, if that has not been done, and waits until it is on disk."""
         done = int(self.state.step)
         log.warning("%s: %s, saving step %d", self.train.name, why, done)
-        if self.checkpoints.latest() != done:
+        # In each process or in none: what one could not write all write again.
+        if not processes.agreed(self.checkpoints.latest() == done):
             self.save(done)
         with self.watchdog.other("saving"):
             self.checkpoints.wait()
@@ -253,7 +255,7 @@ class _Run:
             return
         bucket, metrics = pending
         self.taken += 1
-        with self.watchdog.step(self.taken):
+        with self.watchdog.step(self.taken, bucket=bucket):
             values = jax.device_get(metrics)
         self.meter.add(values, bucket=bucket)
         if values["skipped_in_a_row"] >= self.train.skips_allowed:

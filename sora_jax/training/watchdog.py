@@ -21,7 +21,7 @@ from sora_jax.training.preemption import CODE
 log = logging.getLogger("sora_jax")
 
 _LONGER = 10
-"""How many times longer than the longest step so far."""
+"""How many times longer than the longest step of its bucket so far."""
 
 
 class _Wait(NamedTuple):
@@ -35,15 +35,18 @@ class _Wait(NamedTuple):
 class Watchdog:
     """Watches a process while it is entered, if there are several processes.
 
-    patience       seconds for which a step of the others is waited for at least.
-    long_patience  seconds for all else, and for the first step: hosts differ most in how long they
-                   take to begin, and nothing tells one that is slow from one that hangs.
+    patience       seconds for which a step of the others is waited for at least; ten times the
+                   longest of its bucket if that is more.
+    long_patience  seconds for all else, and for steps of a bucket that are the first to be
+                   measured: nothing tells one that is slow from one that hangs. (The first step of
+                   all is not measured: hosts differ most in how long they take to begin.)
     """
 
     def __init__(self, name: str, *, patience: float, long_patience: float):
         self._name, self._patience, self._long_patience = name, patience, long_patience
         self._wait: _Wait | None = None
-        self._longest: float | None = None
+        self._begun = False
+        self._longest: dict[str, float] = {}
         self._left = threading.Event()
 
     def __enter__(self) -> Watchdog:
@@ -55,17 +58,20 @@ class Watchdog:
         self._left.set()
 
     @contextlib.contextmanager
-    def step(self, number: int) -> Iterator[None]:
+    def step(self, number: int, *, bucket: str) -> Iterator[None]:
         """Within this the devices of all processes should finish step `number`."""
-        began, first = time.monotonic(), self._longest is None
-        longest = self._longest or 0.0
-        limit = self._long_patience if first else max(self._patience, _LONGER * longest)
+        began, longest = time.monotonic(), self._longest.get(bucket)
+        limit = self._long_patience
+        if longest is not None:
+            limit = max(self._patience, _LONGER * longest)
         self._wait = _Wait(f"step {number}", began, limit)
         try:
             yield
         finally:
             self._wait = None
-            self._longest = 0.0 if first else max(longest, time.monotonic() - began)
+            if self._begun:
+                self._longest[bucket] = max(longest or 0.0, time.monotonic() - began)
+            self._begun = True
 
     @contextlib.contextmanager
     def other(self, what: str) -> Iterator[None]:

@@ -145,6 +145,9 @@ def test_keys_that_all_devices_have_are_read_where_the_queries_are(layout: str) 
 
 def test_heads_that_ulysses_cannot_deal_out_are_named() -> None:
     inputs = arrays(batch=2, queries=8, keys=8)
+    kernel = Attention(kernel="splash", across="ring")
+    with sharded(data=2, sequence=2), pytest.raises(ValueError, match=r"splash.* ring .* xla"):
+        results(*inputs, None, kernel, "tokens")
     with sharded(data=2, sequence=2), pytest.raises(ValueError, match=r"3 heads .* 2 devices"):
         results(*inputs, None, Attention(across="ulysses"), "tokens")
 
