@@ -275,12 +275,13 @@ def _seconds(
     exchanged: tuple[Collective, ...],
 ) -> dict[str, float]:
     # The update reads and writes parameters, average and moments once; what is kept of the
-    # activations is written once and read once.
+    # activations is written once and read once, and so is what comes from other chips.
     update = 2 * (held["parameters"] + held["average"] + held["moments"])
     activations = 2 * (cost.kept_bytes + cost.working_bytes) / chips
+    received = 2 * sum(each.sent for each in exchanged)
     return {
         "compute": flops / chip.flops,
-        "memory": (update + activations) / chip.hbm_rate,
+        "memory": (update + activations + received) / chip.hbm_rate,
         # A ring along one side of the torus has two of a chip's links.
         "exchange": sum(each.sent for each in exchanged) / (chip.ici_rate * 2 / chip.links),
     }

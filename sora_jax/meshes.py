@@ -112,7 +112,7 @@ def guess(
         bytes=held + activations + 2 * 4 * parameters / (f * s * t),
         seconds={
             "compute": (cost.training_flops + cost.recomputed) / (d * f * s * t) / chip.flops,
-            "memory": (2 * held + 2 * activations) / chip.hbm_rate,
+            "memory": 2 * (held + activations + exchanged) / chip.hbm_rate,
             "exchange": exchanged / (chip.ici_rate * 2 / chip.links),
         },
     )

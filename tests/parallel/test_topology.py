@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sora_jax import config
 from sora_jax.arrays import Size
 from sora_jax.cli.compiling import remedy, render
 from sora_jax.compilation import search
@@ -110,6 +111,35 @@ def test_the_remedy_is_that_of_what_does_not_fit(
     assert not plan.fits and told in remedy(plan) and told in render([plan]).replace("\n", " ")
 
 
+PLANS = Path(__file__).parents[2] / "experiments/benchmarks/plans"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.3B_v5e_4x4", "1.3B_v6e_16x16", "14B_v5p_4x4x4", "14B_v6e_16x16"],
+)
+def test_plans_that_were_compiled_fit_and_use_splash(name: str) -> None:
+    (plan,) = json.loads((PLANS / f"{name}_listed.json").read_text())
+    assert plan["fits"] and not plan["stacks"] and not plan["refused"]
+    assert any("splash" in kernel for kernel in plan["kernels"])
+    assert sum(plan["bytes"].values()) <= plan["hbm"]
+    # Nothing as large as all activations goes from device to device but through all-to-alls.
+    stages = config.read_experiment(
+        str(PLANS.parents[1] / f"video/sora_{name.split('_')[0].lower().replace('.', '_')}.py")
+    )
+    (train,) = (each for each in stages if each.name == plan["stage"])
+    model = train.objective.model
+    ways = dict(part.split("=") for part in plan["mesh"].split())
+    shared = plan["tokens"] // int(ways["fsdp"]) * model.width * 2 * model.depth
+    among = int(ways.get("sequence", 1))
+    gathered = [
+        each["sent"]
+        for each in plan["exchanged"]
+        if each["kind"] == "all-gather" and each["devices"] == among > 1
+    ]
+    assert sum(gathered) < shared
+
+
 def test_a_search_over_several_slices_is_refused() -> None:
     with pytest.raises(ValueError, match="one slice, not 2"):
         search((), Slice("v5e:2x2", 2))
@@ -197,6 +227,14 @@ def test_a_step_is_compiled_for_a_slice_that_is_not_there(tmp_path: Path) -> Non
 
 @needs_libtpu
 @pytest.mark.slow
+def test_a_step_is_compiled_for_slices_that_are_joined(tmp_path: Path) -> None:
+    code, (plan,), _ = compiled(tmp_path, "--slices", "2")
+    assert code == 0 and plan["fits"] and plan["chips"] == 8
+    assert plan["mesh"] == "slices=2 fsdp=2 sequence=2" and plan["stacks"] == []
+
+
+@needs_libtpu
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_is_refused_with_the_remedy(tmp_path: Path) -> None:
     code, (plan,), told = compiled(tmp_path, "--fsdp", "4", "--sequence", "1", rows=4096)
     assert code == 1 and not plan["fits"]
@@ -224,6 +262,8 @@ def test_a_search_names_a_mesh_that_fits(tmp_path: Path) -> None:
     code, plans, told = compiled(tmp_path, "--search")
     assert code == 0 and len(plans) == 2
     assert plans[0]["mesh"] == "fsdp=4" and "trying" in told
+    # What is found is not slower than all along fsdp.
+    assert max(plans[1]["seconds"].values()) <= max(plans[0]["seconds"].values())
 
 
 def test_without_libtpu_the_remedy_is_told(tmp_path: Path) -> None:
