@@ -168,7 +168,7 @@ class Capabilities:
         fields = dataclasses.asdict(self)
         for row, made in zip(self.rows, fields["rows"], strict=True):
             made["counts"] = row.counts
-            for mean in made["arms"].values():
+            for mean in (*made["arms"].values(), *made["judged"].values()):
                 mean |= {k: None for k, v in mean.items() if not math.isfinite(v)}
         return json.dumps(fields, indent=1, allow_nan=False)
 

@@ -21,8 +21,8 @@ Frames = UInt8[ndarray, "frames height width 3"]
 # A quarter of a grey level: still pictures change by less, and would divide by nothing.
 _STILL = 0.25
 
-# Block matching: blocks of 8 x 8 pixels, moved by up to 6 in each direction.
-_BLOCK, _REACH = 8, 6
+# Windows of 16 x 16 pixels, one every 4, moved by up to 6 in each direction.
+_WINDOW, _STRIDE, _REACH = 16, 4, 6
 
 
 def changes(frames: Frames) -> Float[ndarray, " steps"]:
@@ -54,47 +54,63 @@ def loop_closure(frames: Frames) -> float:
     return seam_ratio(np.roll(frames, half, axis=0), half)
 
 
-def velocity_mismatch(frames: Frames, at: int, *, over: int = 2) -> float:
+def velocity_mismatch(frames: Frames, at: int, *, over: int = 4) -> float:
     """How differently things move before and after frame `at`, in pixels per frame.
 
-    The distance between the mean velocities of the blocks that move on either side, each over
-    `over` steps; 0 where nothing moves. Things that bounce have a mismatch in real clips too.
-    Raises ValueError for a frame without one on both sides.
+    The distance between the mean velocities on either side, each over `over` steps; 0 where nothing
+    moves. Things that bounce have a mismatch in real clips too. Raises ValueError for a frame
+    without one on both sides.
     """
     _check_place(frames, at)
     sides = frames[max(0, at - 1 - over) : at], frames[at : at + 1 + over]
-    # Things that move leave their blocks, so each side is summed up before it is compared.
+    # Things that move leave their windows, so each side is summed up before it is compared.
     before, after = (_velocity(side) for side in sides)
     return float(np.linalg.norm(before - after))
 
 
 def _velocity(frames: Frames) -> Float[ndarray, "2"]:
-    """The mean velocity of the blocks that move, down and right, in pixels per frame."""
+    """The mean velocity of what moves, down and right, in pixels per frame.
+
+    From each frame to the next it is the mean over windows of the move that explains each best,
+    weighted by how much it explains: the inside of a plain thing, and what stands still, say
+    nothing of a move.
+    """
     if len(frames) < 2:
         return np.zeros(2)
-    moves = np.mean([_moves(one, two) for one, two in itertools.pairwise(frames)], axis=0)
-    moving = moves[np.abs(moves).sum(-1) > 0]
-    return moving.mean(0) if len(moving) else np.zeros(2)
-
-
-def _moves(one: ndarray, two: ndarray) -> Float[ndarray, "rows columns 2"]:
-    """Where each block of `two` came from in `one`: the least change, and the least way to it."""
-    height, width = (side - side % _BLOCK for side in one.shape[:2])
-    one, two = (frame[:height, :width].astype(np.float32) for frame in (one, two))
-    padded = np.pad(one, [(_REACH, _REACH), (_REACH, _REACH), (0, 0)], mode="edge")
+    planes = np.ascontiguousarray(np.moveaxis(frames, -1, 0), np.float32)
+    one, two = planes[:, :-1], planes[:, 1:]
+    height, width = one.shape[2:]
+    padded = np.pad(one, [(0, 0), (0, 0), (_REACH, _REACH), (_REACH, _REACH)], mode="edge")
     ways = itertools.product(range(-_REACH, _REACH + 1), repeat=2)
-    best = np.full((height // _BLOCK, width // _BLOCK), np.inf)
-    found = np.zeros((*best.shape, 2))
+    costs = {}
     for down, right in sorted(ways, key=lambda way: way[0] ** 2 + way[1] ** 2):
         top, left = _REACH - down, _REACH - right
-        moved = padded[top : top + height, left : left + width]
-        cost = np.abs(moved - two).mean(-1)
-        cost = cost.reshape(best.shape[0], _BLOCK, best.shape[1], _BLOCK).mean((1, 3))
+        moved = padded[:, :, top : top + height, left : left + width]
+        costs[down, right] = _over_windows(np.abs(moved - two).mean(0))
+    rest = best = costs[0, 0]
+    found = np.zeros((*rest.shape, 2))
+    for way, cost in costs.items():
         # A longer way must be better by more than noise.
         better = cost < best - 0.5
         best = np.where(better, cost, best)
-        found[better] = down, right
-    return found
+        found[better] = way
+    weight = (rest - best)[..., None]
+    total = np.maximum(weight.sum((1, 2)), 1e-9)
+    return ((found * weight).sum((1, 2)) / total).mean(0)
+
+
+def _over_windows(
+    cost: Float[ndarray, "steps height width"],
+) -> Float[ndarray, "steps rows columns"]:
+    """The mean of each window, of pictures at least as large as one."""
+    height, width = (length - length % _STRIDE for length in cost.shape[1:])
+    rows, columns = height // _STRIDE, width // _STRIDE
+    parts = cost[:, :height, :width].reshape(-1, rows, _STRIDE, columns, _STRIDE)
+    total = parts.sum((2, 4), dtype=np.float64).cumsum(1).cumsum(2)
+    total = np.pad(total, ((0, 0), (1, 0), (1, 0)))
+    tall, wide = min(_WINDOW // _STRIDE, rows), min(_WINDOW // _STRIDE, columns)
+    ends = total[:, tall:, wide:] + total[:, :-tall, :-wide]
+    return (ends - total[:, tall:, :-wide] - total[:, :-tall, wide:]) / (tall * wide * _STRIDE**2)
 
 
 def colour_drift(frames: Frames, hop: int) -> float:

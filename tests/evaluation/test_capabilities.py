@@ -119,6 +119,10 @@ def test_what_cannot_be_judged_widens_the_interval() -> None:
     assert {arm: mean.count for arm, mean in row.judged.items()} == {"codec": 40, "model": 20}
     assert model.low < 0.4 and model.high == codec.high == 1.0 and row.judgeable == 40
     assert row.judged["model"].value == 1.0 and "20 of 40: 1.000" in row.cells()
+    # What was judged of no clip is null.
+    none = capabilities._row("s", metric, arms | {"model": [{"x": math.nan}] * 40})
+    told = Capabilities(model="m", samples=40, sizes={}, cut={}, rows=(none,), distances={})
+    assert json.loads(told.to_json())["rows"][0]["judged"]["model"]["value"] is None
 
 
 def test_what_cannot_be_judged_is_no_better_than_what_can() -> None:
@@ -182,16 +186,64 @@ def test_the_table_can_be_kept() -> None:
     assert "real clips" in found.markdown() and json.loads(found.to_json())["distances"]
 
 
-def test_a_poor_clip_scores_poorly_and_breaks_nothing() -> None:
-    rng = np.random.default_rng(0)
-    for suite in SUITES.values():
-        (case,) = cases(suite, 1)
-        shape = case.frames().shape
-        noise: Frames = rng.integers(0, 255, shape, np.uint8)
-        for clip in (noise, np.zeros(shape, np.uint8)):
-            scores = suite.scores(case, clip)
-            assert scores.keys() == {metric.name for metric in suite.metrics}
-            assert not any(math.isinf(value) for value in scores.values())
+@pytest.mark.parametrize("name", SLOW)
+def test_a_poor_clip_scores_poorly_and_breaks_nothing(name: str) -> None:
+    suite, rng = SUITES[name], np.random.default_rng(0)
+    rows = {row.metric.name: row for row in measured(name).rows}
+    asked = cases(suite, 8)
+    shape = asked[0].frames().shape
+    noise: Frames = rng.integers(0, 255, shape, np.uint8)
+    for clip in (noise, np.zeros(shape, np.uint8)):
+        scores = [suite.scores(case, clip) for case in asked]
+        for key, row in rows.items():
+            value = Mean.of([each[key] for each in scores]).value
+            ceiling, floor = (row.arms[arm].value for arm in ("ceiling", row.metric.floor))
+            # Nearer to the floor than to the ceiling, where it can be judged at all.
+            share = (value - floor) / (ceiling - floor)
+            assert math.isnan(share) or share < 0.5, (key, value, ceiling, floor)
+
+
+def test_what_vanishes_for_good_is_not_swapped() -> None:
+    suite = SUITES["permanence"]
+    vanishing = 0
+    for case in cases(suite, 8):
+        true = case.frames()
+        hidden = suite.scores(case, true)["reappears"]
+        if math.isnan(hidden):
+            continue
+        # From the middle on there is nothing but the ground and the bar.
+        gone = true.copy()
+        empty = case.world.render(
+            dataclasses.replace(case.scene, movers=()),
+            np.zeros(1),
+            height=true.shape[1],
+            width=true.shape[2],
+        )
+        gone[len(true) // 2 :] = empty
+        scores = suite.scores(case, gone)
+        if scores["reappears"] == 0.0:
+            vanishing += 1
+            assert math.isnan(scores["swapped"])
+    assert vanishing
+
+
+def test_a_game_that_is_not_to_be_seen_breaks_no_rule_and_keeps_none() -> None:
+    suite = SUITES["digital"]
+    (case,) = cases(suite, 1)
+    scores = suite.scores(case, np.zeros_like(case.frames()))
+    assert scores["unclear"] == 1.0 and scores["explained"] == 0.0
+    for key in ("birth", "death", "wall_crossing", "teleport", "return_over_random"):
+        assert math.isnan(scores[key])
+
+
+def test_a_camera_is_judged_by_the_frames_that_can_be_read() -> None:
+    suite = SUITES["geometry"]
+    for case in cases(suite, 3):
+        clip = case.frames().copy()
+        clip[[0, 8]] = 0
+        assert suite.scores(case, clip)["camera_motion"] == 1.0
+        clip[6:] = 0
+        assert math.isnan(suite.scores(case, clip)["camera_motion"])
 
 
 class Blind:

@@ -1,13 +1,14 @@
 """The world of balls: up to three, over a plain ground, that fall, bounce and hit one another.
 
 The edges of the picture are a box: its lower edge is the floor. See `balls_flight` for how balls
-fly in it; `fall_residual` measures from what is seen whether they fall as they should.
+fly in it; `flights` measures from what is seen whether they fall as they should.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -30,6 +31,9 @@ from sora_jax.data.worlds.world import Frames, Setting, Times
 
 RESTITUTIONS = (1.0, 0.7)
 """Of a scene, one for all its contacts: elastic balls, and dull ones."""
+
+FLIGHT = 6
+"""Frames that a flight has at least: from fewer no acceleration can be told in pixels."""
 
 _CIRCLE = KINDS.index("circle")
 _FIT = 0.6
@@ -129,21 +133,38 @@ class Balls:
         return state
 
 
-def fall_residual(
-    state: Seen, *, fps: float, height: int, width: int
-) -> Float[np.ndarray, "inner colours 2"]:
-    """The acceleration (down, across) of each ball less that of gravity, in sides per second².
+class Flight(NamedTuple):
+    """A ball (its colour) from a frame to another, all of which it is seen in and touches nothing.
 
-    From the second differences of the centres of each three frames in a row; NaN where a ball is
-    not seen in all three, or may have touched the box or another ball in between: where the gaps
-    at the two frames make up less than what FASTEST goes in the time between them.
+    residual  its acceleration (down, across) less that of gravity, in sides per second².
+    """
+
+    colour: int
+    first: int
+    last: int
+    residual: Float[np.ndarray, "2"]
+
+
+def flights(state: Seen, *, fps: float, height: int, width: int) -> list[Flight]:
+    """The flights of at least FLIGHT frames, each as long as it is.
+
+    The acceleration is that of the parabola that fits best. A ball may have touched the box or
+    another ball between two frames where its gaps at both make up less than what FASTEST goes in
+    the time between them.
     """
     side = min(height, width)
     centre, radius = state.centre / side, np.sqrt(state.area / np.pi) / side
-    second = (centre[2:] - 2 * centre[1:-1] + centre[:-2]) * fps**2
     gaps = _gaps(centre, radius, (height / side, width / side))
-    free = np.all(gaps[1:] + gaps[:-1] > FASTEST / fps, axis=-1, keepdims=True)
-    return np.where(free[1:] & free[:-1], second - (GRAVITY, 0), np.nan)
+    free = np.all(gaps[1:] + gaps[:-1] > FASTEST / fps, axis=-1)
+    found = []
+    for colour in range(free.shape[1]):
+        ends = np.flatnonzero(np.diff(free[:, colour], prepend=False, append=False))
+        for first, last in ends.reshape(-1, 2).tolist():
+            if last - first + 1 >= FLIGHT:
+                times = np.arange(last - first + 1) / fps
+                fitted = np.polyfit(times, centre[first : last + 1, colour], 2)
+                found.append(Flight(colour, first, last, 2 * fitted[0] - (GRAVITY, 0.0)))
+    return found
 
 
 def _gaps(

@@ -13,6 +13,7 @@ SUITES: dict[str, Suite] = {
     for suite in (
         Text(),
         Text(held_out=True),
+        Text(described=True),
         Objects(),
         Falling(),
         Permanence(),

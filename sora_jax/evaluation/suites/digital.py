@@ -69,7 +69,8 @@ class Digital(Described):
                 name="return_over_random",
                 better="high",
                 floor="shuffled",
-                about="coins that the implied actions collect in the real rules, less random play",
+                about="coins that the implied actions collect in the real rules, less random play,"
+                " from the first clear board on",
             ),
             Metric(
                 name="until_violation",
@@ -82,7 +83,9 @@ class Digital(Described):
                     name=_named(kind),
                     better="low",
                     floor=_FLOORS[kind],
-                    about=f"transitions that break the rules, first of all by: {kind}",
+                    about=f"clear transitions that break the rules, first of all by: {kind}"
+                    if kind != "unclear"
+                    else "transitions from or to what is no state of the game",
                 )
                 for kind in VIOLATIONS
             ),
@@ -93,21 +96,30 @@ class Digital(Described):
         boards = play.cells[::FRAMES_PER_STEP]
         explanations = implied(boards)
         states = [State.of(board) for board in play.cells]
-        start = next((state for state in (State.of(board) for board in boards) if state), None)
         actions = [each.action for each in explanations]
         violations = np.array([each.violation or "" for each in explanations])
+        # What is no state of the game breaks no rule of it, and keeps none.
+        clear = violations[violations != "unclear"]
         gain = float("nan")
-        if start is not None:
-            rng = stream(len(frames), int((boards != UNCLEAR).sum()))
-            steps = len(explanations)
-            gain = collected(start, explanations) - return_of("wanderer", start, steps, rng=rng)
+        for number, start in enumerate(map(State.of, boards[:-1])):
+            if start is not None:
+                rng = stream(len(frames), int((boards != UNCLEAR).sum()))
+                rest = explanations[number:]
+                random = return_of("wanderer", start, len(rest), rng=rng)
+                gain = collected(start, rest) - random
+                break
         return {
             "explained": float(np.mean(violations == "")),
             "clear": float(np.mean([state is not None for state in states])),
             "moves": float(np.mean([action not in (None, "stay") for action in actions])),
             "return_over_random": gain,
             "until_violation": until(violations != ""),
-            **{_named(kind): float(np.mean(violations == kind)) for kind in VIOLATIONS},
+            "unclear": float(np.mean(violations == "unclear")),
+            **{
+                _named(kind): float(np.mean(clear == kind)) if len(clear) else float("nan")
+                for kind in VIOLATIONS
+                if kind != "unclear"
+            },
         }
 
 

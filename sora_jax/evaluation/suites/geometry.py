@@ -72,7 +72,7 @@ class Geometry(Described):
             "reprojection": float(np.sqrt(np.mean(off**2))) if len(off) else float("nan"),
             "sampson": sampson(seen, **height_width),
             "beyond_rank_3": beyond_rank_3(seen.position, where),
-            "camera_motion": float(_moves(seen, truth)),
+            "camera_motion": _moves(seen, truth),
         }
 
 
@@ -123,21 +123,28 @@ def beyond_rank_3(position: ndarray, visible: ndarray) -> float:
     return float(np.sqrt(energy[3:].sum() / measured.size))
 
 
-def _moves(seen: Orbited, truth: Orbited) -> bool:
-    """Whether the camera turns, rises and comes near as it should, to within a third."""
+def _moves(seen: Orbited, truth: Orbited) -> float:
+    """Whether the camera turns, rises and comes near as it should, to within a third: 1 or 0.
+
+    Over the frames whose camera can be told; NaN where the first and last of these are less than
+    half of the clip apart.
+    """
+    told = np.flatnonzero(np.isfinite(seen.camera.azimuth))
+    if not len(told) or told[-1] - told[0] < len(seen.camera.azimuth) / 2:
+        return float("nan")
 
     def way(state: Orbited) -> ndarray:
         camera = state.camera
-        parts = (np.unwrap(np.radians(camera.azimuth)), np.radians(camera.elevation))
+        first, last = told[[0, -1]]
+        azimuth = np.unwrap(np.radians(camera.azimuth[told]))
+        elevation = np.radians(camera.elevation)
         return np.array(
             [
-                *(part[-1] - part[0] for part in parts),
-                np.log(camera.distance[-1] / camera.distance[0]),
+                azimuth[-1] - azimuth[0],
+                elevation[last] - elevation[first],
+                np.log(camera.distance[last] / camera.distance[first]),
             ]
         )
 
     asked = way(truth)
-    return bool(
-        np.isfinite(way(seen)).all()
-        and np.linalg.norm(way(seen) - asked) < 0.34 * np.linalg.norm(asked)
-    )
+    return float(np.linalg.norm(way(seen) - asked) < 0.34 * np.linalg.norm(asked))

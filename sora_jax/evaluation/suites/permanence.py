@@ -50,7 +50,8 @@ class Permanence(Described):
                 name="swapped",
                 better="low",
                 floor="spliced",
-                about="hidden things that come out in another shape, or as another colour",
+                about="of hidden things after which something comes out, those where it has another"
+                " shape or colour",
             ),
             Metric(
                 name="exit_error",
@@ -98,10 +99,9 @@ def _passage(state: Occluded, colour: int, *, side: int) -> dict[str, float]:
     after = np.flatnonzero(state.view[gone:, colour] == WHOLLY) + gone
     same = after[state.kind[after, colour] == kind]
     others = (state.view[:gone] == HIDDEN).all(0) & (state.view[gone:] == WHOLLY).any(0)
-    values = {
-        "reappears": float(len(same) > 0),
-        "swapped": float(others.any() or (len(after) > 0 and not len(same))),
-    }
+    values = {"reappears": float(len(same) > 0)}
+    if others.any() or len(after):
+        values["swapped"] = float(others.any() or not len(same))
     track = np.flatnonzero(before >= 0)
     if len(after) and len(track) > 1:
         # Where it will be, from where it was seen wholly.

@@ -21,16 +21,25 @@ _STILL = 0.04
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Text:
-    """One shape, all four slots said; `held_out` asks for combinations that training never saw."""
+    """One shape, all its slots said: four, and three of a still picture, which says no motion.
+
+    held_out  ask for combinations that training never saw.
+    described  ask by the descriptive caption, which says size, spot and speed as well.
+    """
 
     held_out: bool = False
+    described: bool = False
     size: Size = SIZE
-    least = 3
     truths = 1
 
     @property
     def name(self) -> str:
-        return "text_held_out" if self.held_out else "text"
+        parts = ("text", self.held_out and "held_out", self.described and "described")
+        return "_".join(part for part in parts if part)
+
+    @property
+    def least(self) -> int:
+        return min(3, self.size.frames)
 
     @property
     def world(self) -> World:
@@ -43,19 +52,24 @@ class Text:
             "shape": "it has the shape that is asked for in most frames",
             "motion": "it moves as is asked for",
             "place": "the ground is the one that is asked for",
-            "all": "all four are right",
+            "all": "all of these are right",
         }
+        if self.size.frames == 1:
+            del about["motion"]
         return tuple(
             Metric(name=name, better="high", floor="crossed", about=text, yes_no=True)
             for name, text in about.items()
         )
 
     def caption(self, scene: Scene, rng: np.random.Generator) -> str:
+        if self.described:
+            return self.world.captions(scene, rng)[1].text
         return short_caption(slots_of(scene, rng, said=1.0), rng)
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         seen: Seen = case.world.read(frames)
         (asked,) = case.scene.sprites
+        still = len(frames) == 1
         right: dict[str, bool] = dict.fromkeys(("colour", "shape", "motion"), False)
         areas = seen.area.sum(0)
         if areas.any():
@@ -68,6 +82,8 @@ class Text:
                 == asked.motion,
             }
         right["place"] = seen.place == case.scene.place
+        if still:
+            del right["motion"]
         return {name: float(value) for name, value in right.items()} | {
             "all": float(all(right.values()))
         }
