@@ -181,7 +181,7 @@ class Gaps(GenerativeModel):
             )
         if most is not None and count > most:
             count = most
-            log.info(
+            log.warning(
                 "%s: made %d frames, the most that this model can, for %d and %d made anew",
                 what,
                 step * count,
@@ -189,7 +189,7 @@ class Gaps(GenerativeModel):
                 lost,
             )
         elif step * count != frames + lost:
-            log.info(
+            log.warning(
                 "%s: made %d frames for %d, as a latent stands for %d",
                 what,
                 step * count,

@@ -39,7 +39,7 @@ def read_frames(
     known = probe(given)
     rate = fps if known.fps else None
     if known.fps and known.fps != fps:
-        log.info("%s %s: read at %g frames per second, not %g", what, given, fps, known.fps)
+        log.warning("%s %s: read at %g frames per second, not %g", what, given, fps, known.fps)
     _say_first(known.frames_at(rate), count, what)
     return read_clip(given, count=count, fps=rate, known=known)
 
@@ -53,7 +53,7 @@ def _first(
 
 def _say_first(there: int, count: int | None, what: str) -> None:
     if count is not None and there > count:
-        log.info("%s: the first %d of %d frames are taken", what, count, there)
+        log.warning("%s: the first %d of %d frames are taken", what, count, there)
 
 
 def _array(given: np.ndarray, what: str) -> Frames:
@@ -71,7 +71,7 @@ def _at_rate(
 ) -> UInt8[np.ndarray, "count height width 3"]:
     if rate == fps or len(frames) == 1:
         return frames
-    log.info("%s: read at %g frames per second, not %g", what, fps, rate)
+    log.warning("%s: read at %g frames per second, not %g", what, fps, rate)
     # As files are read: as many as begin before the end, each the one on display at its time.
     count = frames_at_rate(len(frames), rate, fps=fps)
     shown = np.floor(np.arange(count) * rate / fps + 1e-6).astype(int)
@@ -99,9 +99,9 @@ def fit(
     box = Size(1, height or unbound, width or unbound)
     size = fitted(*own, box=box, enlarge=float(unbound))
     if size != own:
-        log.info("%s: made %dx%d of %dx%d (height x width)", what, *size, *own)
+        log.warning("%s: made %dx%d of %dx%d (height x width)", what, *size, *own)
     if size != (height or size[0], width or size[1]):
-        log.info("%s: its aspect ratio is kept, so it is not %sx%s", what, height, width)
+        log.warning("%s: its aspect ratio is kept, so it is not %sx%s", what, height, width)
     return resized(frames, *size)
 
 
@@ -115,5 +115,5 @@ def like(
     size = other.shape[1:3]
     if frames.shape[1:3] == size:
         return frames
-    log.info("%s: made %dx%d of %dx%d, as the first is", what, *size, *frames.shape[1:3])
+    log.warning("%s: made %dx%d of %dx%d, as the first is", what, *size, *frames.shape[1:3])
     return resized(frames, *size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,13 @@ class Need:
 
 
 def needed(
-    model: GenerativeModel, size: Size, *, estimates: int, batch: int = 1, encodes: bool = False
+    model: GenerativeModel,
+    size: Size,
+    *,
+    estimates: int,
+    batch: int = 1,
+    encodes: bool = False,
+    streams: bool = False,
 ) -> Need:
     """Returns what sampling `batch` clips of `size` pixels together takes of a device, with what is
     in use there already. Devices that share the work take equal parts of it. Of a longer clip the
@@ -62,6 +69,8 @@ def needed(
 
     estimates  that guidance makes at once.
     encodes    whether there are pixels to encode before.
+    streams    whether frames go to a file as they are made; else all of them are held, in parts and
+               joined, and with `encodes` those that are given as well, as they are and filled up.
 
     Raises MemoryError, with the estimate, where there is not so much.
     """
@@ -85,6 +94,10 @@ def needed(
         denoiser.model, seen, text=text, batch=batch * estimates
     ).working_bytes // model.devices.sharing(batch * estimates)
     need = in_use_bytes() + _PROGRAMS + max(step, codec(tile))
+    if jax.default_backend() == "cpu":
+        # Else frames lie in another memory than what computes.
+        copies = 2 * ((not streams) + encodes)
+        need += copies * batch * 3 * math.prod(size)
     if there is not None and need > there:
         raise MemoryError(
             f"{size} needs about {_gib(need)}, and this device has {_gib(there)}; ask for fewer "

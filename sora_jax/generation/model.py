@@ -161,11 +161,13 @@ class GenerativeModel:
         batch: int = 1,
         given: bool,
         encodes: bool = False,
+        streams: bool = False,
     ) -> tuple[Sampling, Need]:
         """Looks at what is asked for before any work: prompts of `size` pixels, `batch` together.
 
         given    whether the model is given latents.
         encodes  whether pixels are encoded for it.
+        streams  whether its frames go to a file as they are made.
 
         Returns the settings that apply: what is not `given` cannot be weighed, and prompts that are
         what to be guided away from (both empty, say) cannot be followed. Raises ValueError for an
@@ -187,7 +189,14 @@ class GenerativeModel:
                 "with levels=NoiseField()",
                 self.source,
             )
-        need = needed(self, size, estimates=how.guidance.estimates, batch=batch, encodes=encodes)
+        need = needed(
+            self,
+            size,
+            estimates=how.guidance.estimates,
+            batch=batch,
+            encodes=encodes,
+            streams=streams,
+        )
         if how.progress:
             log.info("%s", need)
         if cut := self.tokenizer.truncated(prompts):

@@ -110,7 +110,7 @@ class Pipeline(Tasks):
         ValueError if parts of another clip lie there, else what `generate` and `write_video` raise.
         """
         size = Size(frames, height, width)
-        how, tile, hops = self._plan([prompt], size, Sampling.of(**settings))
+        how, tile, hops = self._plan([prompt], size, Sampling.of(**settings), streams=True)
         check_output(path, frames=frames, fps=self.fps)
         told = self.clip(
             np.zeros((0, height, width, 3), np.uint8),
@@ -149,7 +149,8 @@ class Pipeline(Tasks):
         """Returns a clip of height x width with the composition of a small one of the same prompt.
 
         The small clip is enlarged and noised to `strength`; and where it came from the same seed,
-        the low frequencies of that noise are the noise that it was made of. It is enlarged in
+        the low frequencies of that noise are the noise that it was made of (of a clip longer than
+        the model sees at once, that of its first hop). It is enlarged in
         pixels: latents of another resolution are not those of a larger picture. Where the aspect
         ratio is another it is stretched, which is logged.
 
@@ -164,11 +165,11 @@ class Pipeline(Tasks):
         how = Sampling.of(**settings)
         old = read_frames(small, fps=self.fps, what="small")
         size = Size(len(old), height, width)
-        codec, how = self._ready(prompt, size, how)
+        codec, how = self._ready(prompt, size, how, given=strength == 0)
         rows, columns = old.shape[1:3]
         # Sides that were divided and rounded down are off by less than a pixel of the small clip.
         if abs(height * columns - width * rows) >= max(height, width):
-            log.info("small: stretched, made %dx%d of %dx%d", height, width, rows, columns)
+            log.warning("small: stretched, made %dx%d of %dx%d", height, width, rows, columns)
         latent = codec.encode(resized(old, height, width))
         key = jax.random.key(how.seed)[None]
         coarse = (1, *self.vae.latent_size(Size(*old.shape[:3])), latent.shape[-1])
@@ -183,11 +184,17 @@ class Pipeline(Tasks):
         return self.clip(frames, how, task="refine", prompt=prompt, size=size, strength=strength)
 
     def _plan(
-        self, prompts: list[str], size: Size, how: Sampling, *, batch: int = 1
+        self,
+        prompts: list[str],
+        size: Size,
+        how: Sampling,
+        *,
+        batch: int = 1,
+        streams: bool = False,
     ) -> tuple[Sampling, int | None, list[Hop]]:
         """The settings that apply, the tile to decode in, and the hops to `size` pixels."""
         longer = size.frames > (self.domain.frames or size.frames)
-        how, need = self.prepare(prompts, size, how, batch=batch, given=longer)
+        how, need = self.prepare(prompts, size, how, batch=batch, given=longer, streams=streams)
         count = self.vae.latent_size(size).frames
         return how, need.tile, plan_hops(0, count, window=self.window)
 

@@ -117,7 +117,7 @@ class Tasks(Gaps):
         if video is None:
             count = self.whole(frames, "the loop", most=self.most_around)
             size = Size(count, height or 64, width or 64)
-            codec, how = self._ready(prompt, size, how, given=False)
+            codec, how = self._ready(prompt, size, how, given=False, encodes=False)
             latent = self.ring(prompt, size, how)
             return self.clip(codec.decode_ring(latent)[:, : size.height, : size.width], how, **told)
         old = fit(read_frames(video, fps=self.fps), height=height, width=width)
@@ -127,7 +127,7 @@ class Tasks(Gaps):
                 f"the video has {len(old)} frames; a loop needs at least {LEAST * step} of them"
             )
         if rest:
-            log.info(
+            log.warning(
                 "video: the last %d of %d frames fill no latent and are made anew", rest, len(old)
             )
         most = self.most_between(2 * whole)
@@ -159,10 +159,12 @@ class Tasks(Gaps):
         if levels.ndim > 1 or not levels.size or not np.all((levels >= 0) & (levels <= 1)):
             raise ValueError(f"strength={strength}: give numbers in 0..1")
         old = fit(read_frames(video, fps=self.fps), height=height, width=width)
-        codec, how = self._ready(prompt, Size(*old.shape[:3]), how)
-        latent = codec.encode(old)
-        moments = np.linspace(0, 1, len(levels)), np.linspace(0, 1, latent.shape[1])
+        size = Size(*old.shape[:3])
+        count = self.vae.latent_size(size).frames
+        moments = np.linspace(0, 1, len(levels)), np.linspace(0, 1, count)
         level = np.interp(moments[1], moments[0], levels)[:, None, None]
+        codec, how = self._ready(prompt, size, how, given=not level.all())
+        latent = codec.encode(old)
         canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=level)
         made = self.sampled(canvas, prompt, how)
         told = {"task": "edit", "prompt": prompt, "strength": strength}
@@ -233,7 +235,7 @@ class Tasks(Gaps):
         part = self._part(span, rectangle)
         whole, around = self._enlarged(size, part)
         if (whole, around) != (tuple(span), rectangle):
-            log.info("made anew, in whole latents: frames %d to %d, %s", *whole, around)
+            log.warning("made anew, in whole latents: frames %d to %d, %s", *whole, around)
         asked = np.zeros(self.vae.latent_size(size), bool)
         asked[part] = True
         latent = codec.encode(self._without(old, asked))
@@ -243,10 +245,10 @@ class Tasks(Gaps):
         return self.clip(_cut(codec.decode(made)[0], 0, len(old), old), how, **told)
 
     def _ready(
-        self, prompt: str, size: Size, how: Sampling, *, given: bool = True
+        self, prompt: str, size: Size, how: Sampling, *, given: bool = True, encodes: bool = True
     ) -> tuple[Codec, Sampling]:
         """The autoencoder at work and the settings that apply; see `prepare`."""
-        how, need = self.prepare([prompt], size, how, given=given, encodes=given)
+        how, need = self.prepare([prompt], size, how, given=given, encodes=encodes)
         return self.codec(need.tile), how
 
     def _part(self, span: tuple[int, int], box: Box) -> tuple[slice, slice, slice]:

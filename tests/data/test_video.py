@@ -299,6 +299,12 @@ def test_colours_survive(tmp_path: Path, name: str) -> None:
     assert np.abs(difference).max() <= 4
 
 
+def test_a_gif_begins_again_without_end(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.gif", numbered(3), fps=8)
+    # The extension that all viewers follow, with a count of 0, which is no limit.
+    assert b"NETSCAPE2.0\x03\x01\x00\x00\x00" in (tmp_path / "clip.gif").read_bytes()
+
+
 def test_a_gif_keeps_its_rate_though_it_counts_in_hundredths(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.gif", numbered(30), fps=24)
     assert probe(tmp_path / "clip.gif").seconds == pytest.approx(30 / 24, abs=0.02)

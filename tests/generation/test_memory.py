@@ -62,8 +62,19 @@ def test_of_a_long_clip_the_transformer_has_a_window_at_once(room: Any) -> None:
     room(None)
     minute = LARGE._replace(frames=481)
     # The autoencoder takes most of it, unless the transformer has all at once.
-    told = [needed(small(frames=n), minute, estimates=2).bytes for n in (17, 33, 0)]
+    settings: Any = {"estimates": 2, "streams": True}
+    told = [needed(small(frames=n), minute, **settings).bytes for n in (17, 33, 0)]
     assert told[0] == told[1] < told[2] / 1.5
+
+
+def test_frames_that_are_held_count_too(room: Any) -> None:
+    room(None)
+    minute = LARGE._replace(frames=481)
+    held, streamed = (
+        needed(small(frames=17), minute, estimates=1, streams=each).bytes for each in (False, True)
+    )
+    # As they are decoded, and joined.
+    assert held - streamed == 2 * 3 * 481 * 800 * 640
 
 
 def test_what_is_encoded_counts_too(room: Any, monkeypatch: Any) -> None:

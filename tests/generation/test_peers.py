@@ -1,6 +1,7 @@
 """Bugs of other systems that must not be ours.
 
- 1  a shared configuration that a short clip changes for all that follow: below
+ 1  a shared configuration that a short clip changes for all that follow, in the peer in training:
+    below; and test_levels, a row depends on no other
  2  references put into the first row of a batch alone: test_canvas, each row has its own
  3  a loss that counts what was given, as its mask is never set: test_denoising, known places
  4  tasks in a configuration that no code knows: there are no names of tasks, each is a method
