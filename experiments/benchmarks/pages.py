@@ -3,7 +3,7 @@
     python experiments/benchmarks/pages.py [--rounds 3]
 
 A step of the shipped transformer (16 clips of 17x64x64) allocates and frees some hundred megabytes;
-in pages of 4 KiB the kernel spends a third of the time on making them. glibc (2.35 and later) asks
+in pages of 4 KiB the kernel spends some of the time on making them. glibc (2.35 and later) asks
 for huge pages where GLIBC_TUNABLES=glibc.malloc.hugetlb=1. Processes of either kind take turns; the
 ratio of their median steps is printed.
 """

@@ -3,18 +3,23 @@
     python experiments/worlds/tasks.py [CHECKPOINT] --out tasks
 
 Every task gets clips of one shape and their captions, by default 32 of 17 frames and 64 x 64
-pixels. Beside the model stand what real clips have (the ceiling) and what a hard cut, a cross-fade
-or a frozen frame have (the floors), by the same measures (`evaluation.joins`):
+pixels; `sizes` animates and extends wide and tall ones, `image` makes stills. Beside the model
+stand what real clips have (the ceiling), these as the autoencoder gives them back, and what a hard
+cut, a cross-fade or a frozen frame have (the floors), by the same measures (`evaluation.joins`):
 
     given back    PSNR of the given frames, less that of the autoencoder's own reconstruction, dB
     seam          the change at the join over the median change around it
     velocity      how differently things move before and after the join, pixels per frame
-    closure       the seam from the last frame of a loop to its first
-    diversity     RMS difference of three beginnings with one ending, grey levels
+    closure       the seam from the last frame of a loop to its first; file: of the loop written to
+                  an MP4 and read back
+    diversity     RMS difference of three beginnings with one ending, grey levels. Of a sprite the
+                  ending tells the beginning; of a painting and of shots it does not. Codec: of the
+                  same beginning coded in two ways, at other frames of a latent.
     faithfulness  PSNR of an edited clip against the clip, dB, by strength
     slots         the share of colour, shape, motion and place that are those of the edit's prompt
     border        the change across the border of a region, over that between other columns
-    towards B     connect: slots of a frame like the second clip's, less those like the first's
+    towards B     connect: slots of a frame like the second clip's, less those like the first's;
+                  largest step: of the mean of these over clips, from a frame to the next
 
 Loop and connect have no prompt; all others are guided by --guidance on their captions.
 
@@ -22,10 +27,12 @@ Writes OUT/tasks.md, OUT/tasks.json and a sheet for each task.
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,11 +40,12 @@ from rich.progress import track
 
 import sora_jax
 from sora_jax.arrays import Size
-from sora_jax.data.video import contact_sheet
+from sora_jax.data.video import contact_sheet, read_clip, write_video
 from sora_jax.evaluation import joins
 from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.statistics import Mean
 from sora_jax.evaluation.suite import Case, cases
+from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.suites.text import Text
 from sora_jax.generation.pipeline import Pipeline
 
@@ -55,7 +63,9 @@ Clips = list[Frames]
 class Tasks:
     """The clips, what the model makes of them, and the rows of the table so far."""
 
-    def __init__(self, pipeline: Pipeline, scenes: int, settings: dict, out: Path) -> None:
+    def __init__(
+        self, pipeline: Pipeline, scenes: int, settings: dict[str, Any], out: Path
+    ) -> None:
         self.pipeline, self.settings, self.out = pipeline, settings, out
         self.asked = cases(Text(size=SIZE._replace(frames=SIZE.frames + NEW)), scenes, seed=11)
         self.true = [case.frames() for case in self.asked]
@@ -63,6 +73,7 @@ class Tasks:
         self.captions = [case.caption for case in self.asked]
         codec = pipeline.codec()
         self.back = [codec.decode(codec.encode(clip))[0] for clip in self.given]
+        self.coded = [codec.decode(codec.encode(clip))[0] for clip in self.true]
         self.rows: list[tuple[str, str, dict[str, Mean]]] = []
         self.notes: list[str] = []
 
@@ -106,6 +117,7 @@ class Tasks:
             for p in zip(real, self.others(real), strict=True)
         ]
         still = [joins.frozen(clip, real_at, len(clip) - real_at) for clip in real]
+        coded = self.coded if real is self.true else self.back
         for name, measure in (
             ("seam", joins.seam_ratio),
             ("velocity, px", joins.velocity_mismatch),
@@ -115,6 +127,7 @@ class Tasks:
                 name,
                 model=[measure(clip, at) for clip in made],
                 real=[measure(clip, real_at) for clip in real],
+                codec=[measure(clip, real_at) for clip in coded],
                 cut=[measure(clip, real_at) for clip in cut],
                 fade=[measure(clip, real_at) for clip in fade],
                 frozen=[measure(clip, real_at) for clip in still],
@@ -136,18 +149,64 @@ class Tasks:
         self.join("animate", made, 1, self.true, 1)
         self.slots("animate", made)
 
-    def slots(self, task: str, made: Clips) -> None:
-        """Which slots of the captions the clips have, beside real clips."""
-        suite = Text(size=SIZE)
-        for name in ("colour", "shape", "motion", "place"):
+    def slots(self, task: str, made: Clips, asked: list[Case] | None = None) -> None:
+        """Which slots of the captions the clips have, beside real clips and their first frames."""
+        asked, suite = asked or self.asked, Text(size=SIZE)
+        real = self.given if asked is self.asked else [case.frames() for case in asked]
+        arms = {
+            "model": made,
+            "real": real,
+            "cut": self.others(real),
+            "frozen": [joins.frozen(clip, 1, len(clip) - 1) for clip in real],
+        }
+        if len(real[0]) == 1:
+            del arms["frozen"]
+        scored = {
+            arm: [suite.scores(*pair) for pair in zip(asked, clips, strict=True)]
+            for arm, clips in arms.items()
+        }
+        for name in scored["model"][0].keys() - {"all"}:
+            values = {arm: [each[name] for each in found] for arm, found in scored.items()}
+            self.row(task, name, span=(0, 1), **values)
+
+    def image(self) -> None:
+        for size in (Size(1, 64, 64), Size(1, 72, 128), Size(1, 128, 128)):
+            asked, sides = cases(Text(size=size), len(self.given), seed=11), size._asdict()
+            del sides["frames"]
+            made = [
+                self.pipeline.image(case.caption, **sides, **self.settings).frames
+                for case in track(asked, f"image {size}", transient=True)
+            ]
+            self.slots(f"image {size}", made, asked)
+            captions = [case.caption for case in asked[: 2 * SHOWN]]
+            sheet = contact_sheet(made[: 2 * SHOWN], captions, columns=1, height=96)
+            Image.fromarray(sheet).save(self.out / f"image_{size}.jpg", quality=85)
+
+    def sizes(self) -> None:
+        for size in (Size(17, 64, 112), Size(17, 112, 64), Size(17, 56, 96)):
+            longer = size._replace(frames=size.frames + NEW)
+            asked = cases(Text(size=longer), len(self.given), seed=11)
+            real = [case.frames() for case in asked]
+            animated, extended = [], []
+            for case, clip in track(list(zip(asked, real, strict=True)), str(size), transient=True):
+                given = clip[: size.frames]
+                made = self.pipeline.animate(given[0], case.caption, **self.settings)
+                animated.append(made.frames)
+                made = self.pipeline.extend(given, case.caption, frames=NEW, **self.settings)
+                extended.append(made.frames)
+            short = [dataclasses.replace(case, size=size) for case in asked]
+            self.slots(f"animate {size}", animated, short)
             self.row(
-                task,
-                name,
-                span=(0, 1),
-                model=[suite.scores(c, m)[name] for c, m in zip(self.asked, made, strict=True)],
-                real=[
-                    suite.scores(c, m)[name] for c, m in zip(self.asked, self.given, strict=True)
-                ],
+                f"extend {size}",
+                "seam",
+                model=[joins.seam_ratio(clip, size.frames) for clip in extended],
+                real=[joins.seam_ratio(clip, size.frames) for clip in real],
+            )
+            self.row(
+                f"extend {size}",
+                "velocity, px",
+                model=[joins.velocity_mismatch(clip, size.frames) for clip in extended],
+                real=[joins.velocity_mismatch(clip, size.frames) for clip in real],
             )
 
     def forward(self) -> None:
@@ -182,13 +241,42 @@ class Tasks:
         kept = [clip[NEW:] for clip in made[0]]
         self.given_back("extend backward", list(zip(kept, given, back, strict=True)))
         self.join("extend backward", made[0], NEW, self.true, NEW)
+        self.diverse("sprites", self.true, [[c[:NEW] for c in clips] for clips in made])
+        for suite in (SUITES["painting"], SUITES["shots"]):
+            size, world = SIZE._replace(frames=SIZE.frames + NEW), suite.world.name
+            true = [case.frames() for case in cases(suite, len(given), size=size, seed=11)]
+            begun_so: list[Clips] = []
+            for seed in range(BEGINNINGS):
+                settings = self.settings | {"seed": seed, "direction": "backward", "frames": NEW}
+                begun_so.append(
+                    [
+                        self.pipeline.extend(clip[NEW:], **settings).frames[:NEW]
+                        for clip in track(true, f"{world} {seed}", transient=True)
+                    ]
+                )
+            self.diverse(world, true, begun_so)
+            sheet = contact_sheet(
+                [np.concatenate([begun_so[seed][0], true[0][NEW:]]) for seed in range(BEGINNINGS)],
+                [f"{world} {seed + 1}" for seed in range(BEGINNINGS)],
+                columns=9,
+                height=96,
+            )
+            Image.fromarray(sheet).save(self.out / f"beginnings_{world}.jpg", quality=85)
+
+    def diverse(self, world: str, true: Clips, beginnings: Sequence[Clips]) -> None:
+        """How beginnings [seed][clip] of the same clips differ."""
+        codec = self.pipeline.codec()
+        twice = []
+        for clip in true:
+            # From another frame on, so that a frame has another place within its latent.
+            late = codec.decode(codec.encode(clip[2:]))[0]
+            twice.append((codec.decode(codec.encode(clip))[0][2:NEW], late[: NEW - 2]))
         self.row(
-            "extend backward",
+            f"extend backward, {world}",
             "diversity, grey levels",
-            model=[
-                joins.diversity([clips[i][:NEW] for clips in made]) for i in range(len(self.given))
-            ],
-            codec=[joins.diversity(pair) for pair in zip(given, back, strict=True)],
+            model=[joins.diversity(each) for each in zip(*beginnings, strict=True)],
+            codec=[joins.diversity(pair) for pair in twice],
+            cut=[joins.diversity(p) for p in zip(true, self.others(true), strict=True)],
         )
 
     def loop(self) -> None:
@@ -202,6 +290,14 @@ class Tasks:
         )
         self.join("loop", made, 16, self.true, SIZE.frames)
         self.closure("loop", made)
+        file = self.out / "loop.mp4"
+        written = []
+        for clip in made:
+            file.unlink(missing_ok=True)
+            write_video(file, clip, fps=self.pipeline.fps)
+            written.append(read_clip(file))
+        file.unlink()
+        self.closure("loop, file", written)
         texts = self.each(
             "loop of text",
             lambda i: (
@@ -216,12 +312,16 @@ class Tasks:
             "closure",
             model=[joins.loop_closure(clip) for clip in made],
             real=[joins.seam_ratio(clip, SIZE.frames) for clip in self.true],
+            codec=[joins.seam_ratio(clip, SIZE.frames) for clip in self.coded],
             cut=[joins.loop_closure(clip) for clip in self.given],
+            frozen=[
+                joins.loop_closure(joins.frozen(clip, len(clip), NEW - 1)) for clip in self.given
+            ],
         )
 
     def edit(self) -> None:
         suite, targets = Text(size=SIZE), self.asked[1:] + self.asked[:1]
-        far, right = [], []
+        far, right, unlike = [], [], self.others(self.given)
         unedited = [_slots(suite, c, m) for c, m in zip(targets, self.back, strict=True)]
         true = [_slots(suite, c, m) for c, m in zip(targets, self.others(self.given), strict=True)]
         for strength in STRENGTHS:
@@ -235,7 +335,13 @@ class Tasks:
             )
             far.append([psnr(m, g).mean() for m, g in zip(made, self.given, strict=True)])
             right.append([_slots(suite, c, m) for c, m in zip(targets, made, strict=True)])
-            self.row(f"edit {strength}", "faithfulness, dB", model=far[-1])
+            self.row(
+                f"edit {strength}",
+                "faithfulness, dB",
+                model=far[-1],
+                codec=[psnr(b, g).mean() for b, g in zip(self.back, self.given, strict=True)],
+                cut=[psnr(g, o).mean() for g, o in zip(self.given, unlike, strict=True)],
+            )
             self.row(
                 f"edit {strength}",
                 "slots of the prompt",
@@ -243,6 +349,28 @@ class Tasks:
                 model=right[-1],
                 real=true,
                 codec=unedited,
+            )
+        # Nothing at the beginning, all at the end.
+        made = self.each(
+            "edit 0 to 1",
+            lambda i: (
+                self.pipeline.edit(
+                    self.given[i], targets[i].caption, strength=(0.0, 0.0, 1.0), **self.settings
+                ).frames
+            ),
+        )
+        thirds = {"first": slice(0, 6), "last": slice(-6, None)}
+        for name, part in thirds.items():
+            self.row(
+                f"edit 0 to 1, {name} frames",
+                "faithfulness, dB",
+                **{
+                    arm: [
+                        psnr(one[part], other[part]).mean()
+                        for one, other in zip(clips, self.given, strict=True)
+                    ]
+                    for arm, clips in (("model", made), ("codec", self.back), ("cut", unlike))
+                },
             )
         falls = -joins.monotone([float(np.mean(x)) for x in far])
         rises = joins.monotone([float(np.mean(x)) for x in right])
@@ -308,12 +436,14 @@ class Tasks:
             span=(-1, 1),
             **{arm: [joins.monotone(way) for way in each] for arm, each in found.items()},
         )
-        way = [float(x) for x in np.mean(found["model"], axis=0)]
-        self.notes.append(
-            f"Connect: slots of the second clip less those of the first, frame by frame from the "
-            f"last given frame to the next: {', '.join(f'{x:.2f}' for x in way)}; Spearman of "
-            f"these means {joins.monotone(way):.2f}."
-        )
+        means = {arm: np.mean(each, axis=0) for arm, each in found.items()}
+        for arm, way in means.items():
+            self.notes.append(
+                f"Connect, {arm}: slots of the second clip less those of the first, in the mean "
+                f"over clips, frame by frame from the last given frame to the next: "
+                f"{', '.join(f'{x:.2f}' for x in way)}; Spearman of these "
+                f"{joins.monotone(way.tolist()):.2f}, largest step {np.diff(way).max():.2f}."
+            )
 
     def retake(self) -> None:
         targets = self.asked[1:] + self.asked[:1]
@@ -429,7 +559,10 @@ the other, nine frames of each, under the captions of the clips that were given.
 told at the head of the script.
 """
 
-TASKS = ("animate", "forward", "backward", "loop", "edit", "connect", "retake", "prototype")
+TASKS = (
+    *("animate", "forward", "backward", "loop", "edit", "connect", "retake", "prototype"),
+    *("image", "sizes"),
+)
 
 
 def main() -> None:
