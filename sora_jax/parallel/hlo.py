@@ -46,13 +46,16 @@ def collectives(text: str) -> list[Collective]:
             found = _COLLECTIVE.search(line)
             if found is None:
                 continue
-            devices = _devices(line)
-            key = found["kind"], devices
+            devices, kind = _devices(line), found["kind"]
+            # On TPUs sums of which each device keeps a part are a fusion of the sum and its part.
+            scattered = kind == "all-reduce" and name.startswith("all-reduce-scatter")
+            key = "reduce-scatter" if scattered else kind, devices
             times[key] += runs
             # What begins an exchange has a pair: what goes in, and what comes out.
-            pair = bool(found["start"]) and found["kind"] in ("all-gather", "collective-permute")
-            result = _parts(found["type"])[1] if pair else found["type"]
-            sent[key] += runs * _sent(found["kind"], _bytes(result), devices)
+            pair = bool(found["start"]) and kind in ("all-gather", "collective-permute")
+            result = _bytes(_parts(found["type"])[1] if pair else found["type"])
+            result = result // devices if scattered else result
+            sent[key] += runs * _sent(key[0], result, devices)
     rows = [Collective(kind, n, times[kind, n], sent[kind, n]) for kind, n in times]
     return sorted((row for row in rows if row.devices > 1), key=lambda row: -row.sent)
 

@@ -106,8 +106,10 @@ class Slice:
             "TPU_SKIP_MDS_QUERY": "1",
             "TPU_WORKER_HOSTNAMES": "localhost",
             "TPU_ACCELERATOR_TYPE": f"{self.chip.accelerator}-4",
+            "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         }.items():
-            # Without these libtpu asks the cloud's metadata server, and waits.
+            # Without these libtpu asks the cloud's metadata server, and waits; and refuses to be
+            # loaded by two processes, though none of them uses a chip.
             os.environ.setdefault(name, value)
         from jax.experimental import topologies
 

@@ -25,6 +25,11 @@ HloModule jit_step
   ROOT %swapped = bf16[4,10]{1,0} all-to-all(%parameter.1), replica_groups=[4,2]<=[8]
 }
 
+%all-reduce-scatter.4 (input: f32[64,8]) -> f32[16,8] {
+  %whole = f32[64,8]{1,0} all-reduce(%input), replica_groups={{0,1,2,3}}, to_apply=%add
+  ROOT %part = f32[16,8]{1,0} dynamic-slice(%whole, %row, %zero), dynamic_slice_sizes={16,8}
+}
+
 %condition.3 (parameter.2: (s32[], f32[8,128])) -> pred[] {
   %limit = s32[]{:T(128)} constant(30)
   ROOT %less = pred[] compare(%index, %limit), direction=LT
@@ -39,6 +44,7 @@ ENTRY %main (argument: f32[8]) -> f32[8] {
 to_apply=%add
   %begun = ((f32[10]{0}, bf16[4]{0}), (f32[20]{0:T(256)}, bf16[8]{0})) all-gather-start(%a, %b), \
 replica_groups={{0,1}}, dimensions={0}
+  %own = f32[16,8]{1,0} fusion(%argument), kind=kCustom, calls=%all-reduce-scatter.4
   %alone = f32[6]{0} all-reduce(%argument), replica_groups={{0},{1}}, to_apply=%add
   %splash_mha_fwd_segmented.5 = (f32[4]) custom-call(%q), custom_call_target="tpu_custom_call"
 }
@@ -48,10 +54,10 @@ replica_groups={{0,1}}, dimensions={0}
 def test_loops_count_as_often_as_they_run_and_devices_by_every_notation() -> None:
     assert collectives(TEXT) == [
         Collective("all-gather", 16, 30, 30 * int(1536 * 64 * 2 * 15 / 16)),
+        Collective("reduce-scatter", 4, 2, 300 + 64 * 8 * 3),
         Collective("all-to-all", 2, 30, 30 * 40),
         Collective("all-reduce", 4, 1, 600),
         Collective("all-reduce", 2, 1, 600),
-        Collective("reduce-scatter", 4, 1, 300),
         Collective("all-gather", 2, 1, 48),
         Collective("collective-permute", 2, 1, 24),
     ]
