@@ -102,17 +102,18 @@ class Row:
             _text(model),
             f"{_number(model.low)} to {_number(model.high)}" if model and known else "",
             judged,
-            _text(self.arms.get("codec")),
-            _text(self.arms["ceiling"]),
+            _spread(self.arms.get("codec")),
+            _spread(self.arms["ceiling"]),
             *floors.values(),
-            f"{_text(self.arms[self.metric.floor])} {self.metric.floor}",
+            f"{_spread(self.arms[self.metric.floor])} {self.metric.floor}",
             "yes" if self.counts else "no",
         ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """The measured table. An arrow says whether high or low values are good.
+    """The measured table. An arrow says whether high or low values are good, and what stands after
+    ± is the half of a 95 % interval.
 
     sizes      of the clips of each suite.
     cut        how many of each suite's captions are longer than what the model reads.
@@ -318,6 +319,13 @@ def _span(metric: Metric, *arms: np.ndarray) -> tuple[float, float] | None:
 
 def _text(mean: Mean | None) -> str:
     return "" if mean is None else _number(mean.value)
+
+
+def _spread(mean: Mean | None) -> str:
+    """A mean with the half of its interval."""
+    if mean is None or not mean.count:
+        return _text(mean)
+    return f"{_number(mean.value)} ± {_number((mean.high - mean.low) / 2)}"
 
 
 def _number(value: float) -> str:

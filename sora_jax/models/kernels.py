@@ -26,7 +26,8 @@ def splash(query: Any, key: Any, value: Any, valid: Any, *, interpret: bool = Fa
     """Attention of one TPU, of [batch, tokens, heads, head_dim]; `valid` [batch, keys] or None.
 
     The Pallas kernel that comes with JAX. It works in blocks of a multiple of 128 tokens, to which
-    queries and keys are filled up. `interpret` runs it on any device, slowly.
+    queries and keys are filled up. Rows are a dimension of its grid, as heads are: they cannot be
+    folded into these, which have segments in common. `interpret` runs it on any device, slowly.
     """
     # Imported here: on machines without a TPU nothing of it is needed.
     from jax.experimental.pallas.ops.tpu.splash_attention import (

@@ -122,6 +122,31 @@ def test_many_logits_are_never_stored_at_once() -> None:
     assert 4 * largest(program.jaxpr) <= module._CPU_BLOCK < 4 * tokens**2
 
 
+@pytest.mark.parametrize(
+    ("kernel", "across"),
+    [
+        ("splash", None),
+        ("xla", "gather"),
+        ("xla", "ulysses"),
+        ("xla", "ring"),
+        ("splash", "gather"),
+    ],
+)
+def test_no_kernel_makes_an_array_of_queries_and_keys(kernel: Any, across: Any) -> None:
+    tokens = 4096
+    shape = jax.ShapeDtypeStruct((1, tokens, 2, 8), jnp.float32)
+    valid = jax.ShapeDtypeStruct((1, tokens), bool)
+    how, keys = Attention(kernel=kernel, across=across or "auto"), "tokens" if across else None
+
+    def loss(query: Any, key: Any, value: Any, valid: Any) -> jax.Array:
+        return attention(query, key, value, valid=valid, how=how, keys=keys).sum()
+
+    with sharded(data=1, sequence=2) if across else contextlib.nullcontext():
+        program = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(shape, shape, shape, valid)
+    # Blocks of 1024 x 1024 at most, of a head or two.
+    assert 0 < largest(program.jaxpr) <= 2 * 1024**2 < tokens**2 / 4
+
+
 @pytest.mark.parametrize("across", ["gather", "ulysses", "ring", "auto"])
 @pytest.mark.parametrize("layout", ["stored", "queries"], indirect=True)
 def test_devices_that_share_the_tokens_agree_with_softmax(layout: str, across: Any) -> None:
