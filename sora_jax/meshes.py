@@ -119,7 +119,8 @@ def guess(
 
 
 def _meshes(model: DiT, latent: Size, *, rows: int, chips: int) -> Iterator[Mesh]:
-    """All ways to deal `chips` out so that rows, heads and the MLP divide."""
+    """All ways to deal `chips` out so that rows, heads and the MLP divide: where heads do not,
+    tokens go round in a ring, which computes without the chip's kernel, slower than is modelled."""
     divisors = [n for n in range(1, chips + 1) if chips % n == 0]
     for f, s, t in itertools.product(divisors, repeat=3):
         d = chips // (f * s * t) if chips % (f * s * t) == 0 else 0

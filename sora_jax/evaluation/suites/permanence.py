@@ -97,7 +97,8 @@ def _passage(state: Occluded, colour: int, *, side: int) -> dict[str, float]:
         return {}
     before, kind = state.kind[:gone, colour], _commonest(state.kind[:gone, colour])
     after = np.flatnonzero(state.view[gone:, colour] == WHOLLY) + gone
-    same = after[state.kind[after, colour] == kind]
+    # What had no shape that can be told comes out in none.
+    same = after[(state.kind[after, colour] == kind) & (kind >= 0)]
     others = (state.view[:gone] == HIDDEN).all(0) & (state.view[gone:] == WHOLLY).any(0)
     values = {"reappears": float(len(same) > 0)}
     if others.any() or len(after):
