@@ -38,8 +38,8 @@ def evaluate(
         files: videos and images; without any, the loss is taken over the run's own training data.
         frames: how many of each file's first frames are taken (rounded down to 1 + 4k); 17.
         longest: the longer side that larger files are reduced to, in pixels.
-        suite: names of suites with commas between, or all: text, text_held_out, objects, falling,
-            permanence, shots, geometry, painting, eating, shattering, digital.
+        suite: names of suites with commas between, or all: text, text_held_out, text_described,
+            objects, falling, permanence, shots, geometry, painting, eating, shattering, digital.
         samples: clips that the model makes for each suite; 48.
         size: FRAMESxHEIGHTxWIDTH of the clips of suites; each suite's own, most 17x64x64.
         steps: steps of the sampler, for suites; 25.
