@@ -165,7 +165,7 @@ class Tasks:
             arm: [suite.scores(*pair) for pair in zip(asked, clips, strict=True)]
             for arm, clips in arms.items()
         }
-        for name in scored["model"][0].keys() - {"all"}:
+        for name in (name for name in scored["model"][0] if name != "all"):
             values = {arm: [each[name] for each in found] for arm, found in scored.items()}
             self.row(task, name, span=(0, 1), **values)
 
