@@ -53,7 +53,7 @@ class Flags(MeshFlags):
         own.
         """
         from sora_jax.generation.gaps import BETWEEN
-        from sora_jax.generation.model import GUIDANCE
+        from sora_jax.generation.settings import GUIDANCE
 
         own = BETWEEN if between else GUIDANCE
         guidance = dataclasses.replace(

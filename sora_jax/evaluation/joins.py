@@ -59,9 +59,14 @@ def velocity_mismatch(frames: Frames, at: int, *, over: int = 4) -> float:
 
     The distance between the mean velocities on either side, each over `over` steps; 0 where nothing
     moves. Things that bounce have a mismatch in real clips too. Raises ValueError for a frame
-    without one on both sides.
+    without one on both sides, and for pictures of less than 4 pixels a side.
     """
     _check_place(frames, at)
+    if min(frames.shape[1:3]) < _STRIDE:
+        raise ValueError(
+            f"pictures of {frames.shape[1]}x{frames.shape[2]} pixels are too small to see a move "
+            f"in; give {_STRIDE} a side or more"
+        )
     sides = frames[max(0, at - 1 - over) : at], frames[at : at + 1 + over]
     # Things that move leave their windows, so each side is summed up before it is compared.
     before, after = (_velocity(side) for side in sides)
@@ -102,7 +107,7 @@ def _velocity(frames: Frames) -> Float[ndarray, "2"]:
 def _over_windows(
     cost: Float[ndarray, "steps height width"],
 ) -> Float[ndarray, "steps rows columns"]:
-    """The mean of each window, of pictures at least as large as one."""
+    """The mean of each window; of smaller pictures, of the whole."""
     height, width = (length - length % _STRIDE for length in cost.shape[1:])
     rows, columns = height // _STRIDE, width // _STRIDE
     parts = cost[:, :height, :width].reshape(-1, rows, _STRIDE, columns, _STRIDE)

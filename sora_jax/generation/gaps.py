@@ -11,7 +11,7 @@ import numpy as np
 
 from sora_jax.arrays import HostOrDevice, Size
 from sora_jax.generation.canvas import RING_CONTEXT, Canvas
-from sora_jax.generation.model import GUIDANCE, GenerativeModel, Sampling
+from sora_jax.generation.model import GenerativeModel
 from sora_jax.generation.rollout import (
     LEAST,
     Latents,
@@ -21,6 +21,7 @@ from sora_jax.generation.rollout import (
     plan_windows,
     roll,
 )
+from sora_jax.generation.settings import GUIDANCE, Sampling
 
 log = logging.getLogger("sora_jax")
 

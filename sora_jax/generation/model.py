@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from rich.progress import Progress
 import sora_jax
 from sora_jax.arrays import Key, Latent, Size, Text
 from sora_jax.diffusion.guidance import Guidance
-from sora_jax.diffusion.samplers import Euler, Sampler, fold, normal_rows
+from sora_jax.diffusion.samplers import fold, normal_rows
 from sora_jax.diffusion.times import grid
 from sora_jax.generation.canvas import Canvas, estimator, ring
 from sora_jax.generation.clip import Clip
@@ -28,6 +28,7 @@ from sora_jax.generation.devices import ANY, Devices
 from sora_jax.generation.domain import Domain
 from sora_jax.generation.memory import Need, needed
 from sora_jax.generation.pixels import Codec
+from sora_jax.generation.settings import Sampling
 from sora_jax.models.autoencoder import Autoencoder
 
 log = logging.getLogger("sora_jax")
@@ -42,76 +43,6 @@ class Tokenizer(Protocol):
     def tokens(self, texts: Sequence[str]) -> Text: ...
 
     def truncated(self, texts: Sequence[str]) -> int: ...
-
-
-GUIDANCE = Guidance(scale=3.0)
-"""What a task guides by, unless it has its own or is told otherwise."""
-
-
-class Settings(TypedDict, total=False):
-    """How a clip is sampled; all tasks take these by name.
-
-    steps     of the sampler, which is `Euler` by default; one that is given brings its own. 50.
-    guidance  how strongly the prompt is followed: 1 not beyond what was learnt. A `Guidance` has an
-              interval of times, a rescaling, and a scale for what is given. None, the default, is
-              the task's own: 3, and for `loop` and `connect` 1.5 for what is given besides, which
-              they keep where a number is given. Without a prompt there is nothing to follow.
-    seed      the same seed gives the same clip. 0.
-    negative  what to be guided away from.
-    held      the diffusion time at which the model is shown what is given; a little, such as 0.02,
-              frees its movement. 0.
-    progress  show a bar.
-    """
-
-    steps: int
-    guidance: float | Guidance | None
-    seed: int
-    negative: str
-    sampler: Sampler | None
-    held: float
-    progress: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """`Settings`, each with a value."""
-
-    sampler: Sampler
-    guidance: Guidance
-    seed: int
-    negative: str
-    held: float
-    progress: bool
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        steps: int = 50,
-        guidance: float | Guidance | None = None,
-        seed: int = 0,
-        negative: str = "",
-        sampler: Sampler | None = None,
-        held: float = 0.0,
-        progress: bool = False,
-        own: Guidance = GUIDANCE,
-    ) -> Sampling:
-        """Fills in what is not given; `own` is the task's guidance. Raises ValueError for
-        impossible values."""
-        if not 0 <= held <= 1:
-            raise ValueError(f"held={held}: give a diffusion time in 0..1")
-        if guidance is None:
-            guidance = own
-        elif not isinstance(guidance, Guidance):
-            guidance = dataclasses.replace(own, scale=guidance)
-        return cls(
-            sampler=Euler(steps=steps) if sampler is None else sampler,
-            guidance=guidance,
-            seed=seed,
-            negative=negative,
-            held=held,
-            progress=progress,
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,8 +19,9 @@ from sora_jax.diffusion.samplers import fold
 from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import Given, read_frames
-from sora_jax.generation.model import Sampling, Settings, start_noise
+from sora_jax.generation.model import start_noise
 from sora_jax.generation.rollout import Hop, Kept, plan_hops, roll
+from sora_jax.generation.settings import Sampling, Settings
 from sora_jax.generation.tasks import Tasks
 
 log = logging.getLogger("sora_jax")
@@ -49,7 +50,7 @@ class Pipeline(Tasks):
                                autoencoder cannot make are sampled larger and cut back. Clips longer
                                than those of the training are made hop by hop (see `rollout`).
         batch      how many prompts are sampled together. It changes clips by rounding alone.
-        settings   `model.Settings`.
+        settings   `settings.Settings`.
 
         Raises ValueError for impossible settings and MemoryError, with the estimate, for a size
         that does not fit.
@@ -150,9 +151,9 @@ class Pipeline(Tasks):
 
         The small clip is enlarged and noised to `strength`; and where it came from the same seed,
         the low frequencies of that noise are the noise that it was made of (of a clip longer than
-        the model sees at once, that of its first hop). It is enlarged in
-        pixels: latents of another resolution are not those of a larger picture. Where the aspect
-        ratio is another it is stretched, which is logged.
+        the model sees at once, that of its first hop). It is enlarged in pixels: latents of another
+        resolution are not those of a larger picture. Where the aspect ratio is another it is
+        stretched, which is logged.
 
         strength  the diffusion time that it is noised to, 0 (only enlarged) to 1 (nothing of it but
                   the noise's low frequencies).

@@ -27,7 +27,8 @@ from jaxtyping import Float
 from sora_jax.arrays import HostOrDevice, Key, Size
 from sora_jax.diffusion.samplers import fold
 from sora_jax.generation.canvas import Canvas
-from sora_jax.generation.model import GenerativeModel, Sampling, Tick, start_noise
+from sora_jax.generation.model import GenerativeModel, Tick, start_noise
+from sora_jax.generation.settings import Sampling
 
 log = logging.getLogger("sora_jax")
 

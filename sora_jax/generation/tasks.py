@@ -16,9 +16,9 @@ from sora_jax.arrays import Size
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.gaps import BETWEEN, Gaps, blank_like
 from sora_jax.generation.inputs import Frames, Given, fit, like, read_frames
-from sora_jax.generation.model import Sampling, Settings
 from sora_jax.generation.pixels import Codec
 from sora_jax.generation.rollout import LEAST
+from sora_jax.generation.settings import Sampling, Settings
 
 log = logging.getLogger("sora_jax")
 
@@ -37,7 +37,7 @@ class Tasks(Gaps):
 
     Each of these is a file, an array uint8 [frames, height, width, 3], or a `Clip`; it is read at
     the model's rate. `height` and `width` bound the result, which keeps the aspect ratio of what
-    was given; without them it keeps its size. `settings` are `model.Settings`.
+    was given; without them it keeps its size. `settings` are `settings.Settings`.
 
     All raise ValueError for impossible settings, VideoError for a file that cannot be read, and
     MemoryError, with the estimate, for a size that does not fit.

@@ -145,7 +145,8 @@ class Autoencoder(nn.Module, abc.ABC):
     def encode_in_parts(
         self, params: Any, video: Video, extent: Extent, *, latents: int
     ) -> Float[Array, "batch latent_frames rows columns channels"]:
-        """Returns the mean of `encode`, in the memory that `latents` latent frames take.
+        """Returns the mean of `encode`, not normalised, in the memory that `latents` latent frames
+        take; pixels are in -1..1, `extent` is in pixels.
 
         Of an unbound model: the parts are those of a loop, in which a bound one cannot be called.
         """

@@ -187,7 +187,9 @@ class _Run:
         done = int(self.state.step)
         log.warning("%s: %s, saving step %d", self.train.name, why, done)
         # In each process or in none: what one could not write all write again.
-        if not processes.agreed(self.checkpoints.latest() == done):
+        with self.watchdog.other(f"saving step {done}"):
+            there = processes.agreed(self.checkpoints.latest() == done)
+        if not there:
             self.save(done)
         with self.watchdog.other("saving"):
             self.checkpoints.wait()

@@ -44,6 +44,12 @@ def test_velocity_is_read_in_pixels_per_frame():
     assert abs(joins.velocity_mismatch(turned, 5) - 4) < 0.5
 
 
+def test_pictures_too_small_to_see_a_move_in_are_refused():
+    with pytest.raises(ValueError, match="3x8 pixels are too small"):
+        joins.velocity_mismatch(np.zeros((6, 3, 8, 3), np.uint8), 3)
+    assert joins.velocity_mismatch(np.zeros((6, 8, 8, 3), np.uint8), 3) == 0
+
+
 def test_a_loop_that_closes_has_no_seam(clips):
     there_and_back = [np.concatenate([clip, clip[-2:0:-1]]) for clip in clips]
     assert np.mean([joins.loop_closure(clip) for clip in there_and_back]) < 1.5

@@ -11,8 +11,8 @@ from sora_jax.diffusion.guidance import Guidance
 from sora_jax.diffusion.multistep import DPMSolverPP, UniPC
 from sora_jax.diffusion.samplers import DDIM, Ancestral, Euler, Heun
 from sora_jax.generation.canvas import Canvas, ring
-from sora_jax.generation.model import Sampling
 from sora_jax.generation.pipeline import refined_noise
+from sora_jax.generation.settings import Sampling
 from tests.generation.untrained import FAST, GRID, untrained
 
 SAMPLERS = (Euler, Heun, DDIM, Ancestral, DPMSolverPP, UniPC)

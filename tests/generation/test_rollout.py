@@ -9,8 +9,8 @@ import pytest
 from sora_jax.arrays import Size
 from sora_jax.data.video import read_clip, read_metadata
 from sora_jax.generation.canvas import Canvas
-from sora_jax.generation.model import Sampling
 from sora_jax.generation.rollout import HISTORY, LEAST, Kept, plan_hops, plan_windows
+from sora_jax.generation.settings import Sampling
 from tests.generation.untrained import FAST, same, untrained
 
 SIZE = {"height": 16, "width": 24}

@@ -16,7 +16,8 @@ from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.joins import changes
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import read_frames
-from sora_jax.generation.model import GenerativeModel, Sampling
+from sora_jax.generation.model import GenerativeModel
+from sora_jax.generation.settings import Sampling
 from tests.generation.untrained import FAST, clip, same, untrained
 
 

@@ -23,7 +23,7 @@ _STILL = 0.04
 class Text:
     """One shape, all its slots said: four, and three of a still picture, which says no motion.
 
-    held_out  ask for combinations that training never saw.
+    held_out   ask for combinations that training never saw.
     described  ask by the descriptive caption, which says size, spot and speed as well.
     """
 
