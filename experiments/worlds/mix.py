@@ -20,7 +20,7 @@ from sora_jax.objectives.levels import UniformLevels
 from sora_jax.training.optimizer import Cosine
 
 SMALL = Path(__file__).with_name("small.py")
-CLIPS, STEPS = 60_000, 6000
+CLIPS, STEPS = 30_000, 3000
 
 
 def with_and_without(stages: Any, *, clips: int, steps: int) -> config.Stages:
