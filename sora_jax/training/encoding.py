@@ -32,11 +32,12 @@ from sora_jax.parallel import processes
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training import preemption
 from sora_jax.training.protocols import Data, Loaded, OpenedData
+from sora_jax.training.watchdog import Watchdog
 
 log = logging.getLogger("sora_jax")
 
-MAY_CHANGE = ("mesh", "rows")
-"""Fields that latents do not depend on: which devices encode, and how much at once."""
+MAY_CHANGE = ("mesh", "rows", "patience", "long_patience")
+"""Fields that latents do not depend on: which devices encode, how much at once, and who waits."""
 
 RECORD = "encode.json"
 """How the latents beside it were made."""
@@ -116,6 +117,11 @@ class Encode:
     rows: int | None = None
     """The most rows of a batch that are encoded together, of those that divide what each process
     has of it; None takes all. Long and large clips are encoded whole, which limits how many fit."""
+    patience: float = 50.0
+    """Seconds that one of several processes has at least to read a batch, and to encode it, before
+    it counts as one that hangs and ends; ten times the longest so far if that is more."""
+    long_patience: float = 3600.0
+    """Seconds that the first batches of a bucket may take, for which programs are compiled."""
 
     def __post_init__(self) -> None:
         if self.measure_steps is not None and self.measure_steps < 1:
@@ -149,8 +155,7 @@ def run(
         _check_same(folder, {"encode": record, "autoencoder": _identity(encode.autoencoder)})
     processes.wait_for_all(f"{encode.name}: checked")
     if not _finished(folder):
-        with preemption.Notice() as notice:
-            _encode(encode, folder, thawed, notice)
+        _encode(encode, folder, thawed)
     processes.wait_for_all(f"{encode.name}: encoded")
     preemption.together()
 
@@ -167,7 +172,6 @@ def _encode(
     encode: Encode,
     folder: epath.Path,
     thawed: Callable[[Any, Any], tuple[Encoder, Any]],
-    notice: preemption.Notice,
 ) -> None:
     """This process's share."""
     data, share = encode.data.once().open(), processes.own_share()
@@ -183,10 +187,11 @@ def _encode(
         objective, params = _trained(encode.autoencoder, next(iter(data.shapes.values())))
     data.check(objective)
     params = jax.device_put(params, NamedSharding(devices, PartitionSpec()))
-    with encode.mesh.use(devices):
+    watched = _Watched.of(encode)
+    with encode.mesh.use(devices), watched.notice, watched.watchdog:
         place = encode.mesh.batch_sharding(devices)
         if not measured:
-            totals = _measured(encode, objective, params, data, place, notice)
+            totals = _measured(watched, objective, params, data, place)
             params = objective.calibrated(params, totals)
         if frozen != own and processes.first():
             checkpoint.write_frozen(own, *objective.frozen(params))
@@ -197,7 +202,7 @@ def _encode(
         sink = data.sink(str(folder), encoder=weights, share=share)
         encode_all, encode_spans = jax.jit(objective.encode), jax.jit(objective.encode_spans)
         steps = range(sink.start, data.epoch_steps)
-        for step, loaded in _passed(encode, data, share, steps, notice, doing="encoding"):
+        for step, loaded in watched.batches(data, share, steps, doing="encoding"):
             for name, reason in loaded.failed.items():
                 log.warning("cannot read %s (%s): it is left out", name, reason)
             parts = list(_parts(encode, loaded.batch, place))
@@ -293,38 +298,46 @@ def _trained(path: str, shape: Batch) -> tuple[Encoder, Any]:
 
 
 def _measured(
-    encode: Encode,
-    objective: Encoder,
-    params: Any,
-    data: OpenedPixels,
-    place: Any,
-    notice: preemption.Notice,
+    watched: _Watched, objective: Encoder, params: Any, data: OpenedPixels, place: Any
 ) -> Any:
+    encode, share = watched.encode, processes.own_share()
     measure = jax.jit(objective.statistics)
     totals = None
-    steps = min(encode.measure_steps or data.epoch_steps, data.epoch_steps)
-    share, doing = processes.own_share(), "measuring latents"
-    for _, loaded in _passed(encode, data, share, range(steps), notice, doing=doing):
+    steps = range(min(encode.measure_steps or data.epoch_steps, data.epoch_steps))
+    for _, loaded in watched.batches(data, share, steps, doing="measuring latents"):
         for part in _parts(encode, loaded.batch, place):
             found = measure(params, part)
-            totals = found if totals is None else totals + found
+            totals = jax.block_until_ready(found if totals is None else totals + found)
     return processes.total(totals)
 
 
-def _passed(
-    encode: Encode,
-    data: OpenedPixels,
-    share: Share,
-    steps: range,
-    notice: preemption.Notice,
-    *,
-    doing: str,
-) -> Iterator[tuple[int, Loaded]]:
-    """The batches of some steps. Raises Preempted between two of them where there is a notice."""
-    told = f"{encode.name}: {doing}"
-    with contextlib.closing(data.loader(start=steps.start, share=share)) as loader:
-        for step in track(steps, description=told, transient=True):
-            yield step, next(loader)
-            if notice.reached():
-                log.warning("%s: this machine is to be taken away; what is encoded stays", told)
-                raise preemption.Preempted
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """Goes through data, and ends where the machine is to be taken away, or where this process, of
+    several, hangs: both while they are entered."""
+
+    encode: Encode
+    notice: preemption.Notice
+    watchdog: Watchdog
+
+    @classmethod
+    def of(cls, encode: Encode) -> _Watched:
+        watchdog = Watchdog(
+            encode.name, patience=encode.patience, long_patience=encode.long_patience
+        )
+        return cls(encode, preemption.Notice(), watchdog)
+
+    def batches(
+        self, data: OpenedPixels, share: Share, steps: range, *, doing: str
+    ) -> Iterator[tuple[int, Loaded]]:
+        """The batches of some steps. Raises Preempted between two of them if there is a notice."""
+        told, alone = f"{self.encode.name}: {doing}", self.watchdog.alone
+        with contextlib.closing(data.loader(start=steps.start, share=share)) as loader:
+            for step in track(steps, description=told, transient=True):
+                with alone(f"clips of batch {step} to be read", kind="reading"):
+                    loaded = next(loader)
+                with alone(f"batch {step} to be taken ({doing})", kind=f"{doing} {loaded.bucket}"):
+                    yield step, loaded
+                if self.notice.reached():
+                    log.warning("%s: this machine is to be taken away; what is encoded stays", told)
+                    raise preemption.Preempted

@@ -109,7 +109,10 @@ class _Run:
         share = self.train.mesh.share(self.devices)
         self.meter, self.interval = Meter(), Interval(len(share.parts) / share.of)
         self.watchdog = Watchdog(
-            train.name, patience=train.patience, long_patience=train.long_patience
+            train.name,
+            patience=train.patience,
+            long_patience=train.long_patience,
+            sizes={name: _size(batch) for name, batch in data.shapes.items()},
         )
         self.notice = Notice()
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
@@ -323,6 +326,12 @@ class _Run:
         records = {"experiment": self.record, "data": position}
         with self.watchdog.other(f"saving step {step}"):
             self.checkpoints.save(step, trees=trees, records=records)
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    """The clips of an abstract batch, and the values of a clip."""
+    clips: Any = batch.video if batch.latent is None else batch.latent
+    return clips.shape[0], math.prod(clips.shape[1:])
 
 
 def _progress() -> Progress:

@@ -58,8 +58,8 @@ class Train:
     patience: float = 50.0
     """Seconds for which one of several processes waits for a step of the others at least."""
     long_patience: float = 3600.0
-    """Seconds that the first steps of a bucket, and what is no step, may take several processes:
-    restoring, compiling, measuring, saving."""
+    """Seconds that the first two steps, and what is no step, may take several processes: restoring,
+    compiling, measuring, saving."""
     skips_allowed: int = 20
     """Steps in a row without a finite gradient before the run stops."""
 

@@ -1,4 +1,4 @@
-"""Ends a process that waits in vain for the others of its run.
+"""Ends a process that waits in vain for the others of its run, or hangs by itself.
 
 JAX ends the rest when a process dies. One that lives and hangs, say in reading a file, would be
 waited for without end: exchanges between devices and barriers know no time limit.
@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -25,9 +25,9 @@ _LONGER = 10
 
 
 class _Wait(NamedTuple):
-    """What is waited for, the time since when, and for how many seconds."""
+    """What is waited for and what it means, the time since when, and for how many seconds."""
 
-    what: str
+    told: str
     since: float
     limit: float
 
@@ -35,15 +35,25 @@ class _Wait(NamedTuple):
 class Watchdog:
     """Watches a process while it is entered, if there are several processes.
 
-    patience       seconds for which a step of the others is waited for at least; ten times the
-                   longest of its bucket if that is more.
-    long_patience  seconds for all else, and for steps of a bucket that are the first to be
-                   measured: nothing tells one that is slow from one that hangs. (The first step of
-                   all is not measured: hosts differ most in how long they take to begin.)
+    patience       seconds for which a step is waited for at least; ten times the longest of its
+                   bucket if that is more. What a bucket's first step may take is told from that of
+                   another, whose clips are so many times fewer or smaller.
+    long_patience  seconds for all else, and for the first two steps: nothing tells one that is slow
+                   from one that hangs. (The first is not measured: hosts differ most in how long
+                   they take to begin.)
+    sizes          of buckets, the clips of a batch and the values of a clip.
     """
 
-    def __init__(self, name: str, *, patience: float, long_patience: float):
+    def __init__(
+        self,
+        name: str,
+        *,
+        patience: float,
+        long_patience: float,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
+    ):
         self._name, self._patience, self._long_patience = name, patience, long_patience
+        self._sizes = sizes or {}
         self._wait: _Wait | None = None
         self._begun = False
         self._longest: dict[str, float] = {}
@@ -57,26 +67,47 @@ class Watchdog:
     def __exit__(self, *error: object) -> None:
         self._left.set()
 
-    @contextlib.contextmanager
-    def step(self, number: int, *, bucket: str) -> Iterator[None]:
+    def step(self, number: int, *, bucket: str) -> contextlib.AbstractContextManager[None]:
         """Within this the devices of all processes should finish step `number`."""
-        began, longest = time.monotonic(), self._longest.get(bucket)
+        return self._measured(_of_others(f"step {number}"), bucket)
+
+    def alone(self, what: str, *, kind: str) -> contextlib.AbstractContextManager[None]:
+        """Within this the process does something by itself, which takes about as long as what it
+        did before of the same kind."""
+        return self._measured(f"for {what}: it hangs, and ends", kind)
+
+    @contextlib.contextmanager
+    def _measured(self, told: str, kind: str) -> Iterator[None]:
+        began, expected = time.monotonic(), self._expected(kind)
         limit = self._long_patience
-        if longest is not None:
-            limit = max(self._patience, _LONGER * longest)
-        self._wait = _Wait(f"step {number}", began, limit)
+        if expected is not None:
+            limit = max(self._patience, _LONGER * expected)
+        self._wait = _Wait(told, began, limit)
         try:
             yield
         finally:
             self._wait = None
             if self._begun:
-                self._longest[bucket] = max(longest or 0.0, time.monotonic() - began)
+                took = time.monotonic() - began
+                self._longest[kind] = max(self._longest.get(kind, 0.0), took)
             self._begun = True
+
+    def _expected(self, kind: str) -> float | None:
+        """The seconds that it has taken at most; or that another bucket lets expect, whose work is
+        in proportion to its values, or with attention to their square."""
+        if kind in self._longest or kind not in self._sizes:
+            return self._longest.get(kind)
+        rows, values = self._sizes[kind]
+        known = [(t, *self._sizes[of]) for of, t in self._longest.items() if of in self._sizes]
+        return max(
+            (took * rows / r * max(values / v, (values / v) ** 2) for took, r, v in known),
+            default=None,
+        )
 
     @contextlib.contextmanager
     def other(self, what: str) -> Iterator[None]:
         """Within this all processes do `what`, such as compiling, which they end together."""
-        self._wait = _Wait(what, time.monotonic(), self._long_patience)
+        self._wait = _Wait(_of_others(what), time.monotonic(), self._long_patience)
         try:
             yield
         finally:
@@ -90,13 +121,16 @@ class Watchdog:
             waited = time.monotonic() - wait.since
             if waited > wait.limit:
                 log.error(
-                    "%s: process %d has waited %.0f s for the others to finish %s: one of them"
-                    " hangs, and this one ends (code %d: start again)",
+                    "%s: process %d has waited %.0f s %s (code %d: start again)",
                     self._name,
                     jax.process_index(),
                     waited,
-                    wait.what,
+                    wait.told,
                     CODE,
                 )
                 logging.shutdown()
                 os._exit(CODE)
+
+
+def _of_others(what: str) -> str:
+    return f"for the others to finish {what}: one of them hangs, and this one ends"

@@ -288,3 +288,17 @@ def test_a_process_that_hangs_ends_the_others_with_a_message(encoded: Path):
         assert started[1].wait(timeout=60) in ENDED
     experiment.write_text(EXPERIMENT)
     assert "one of them hangs" in (encoded.parent / "hanging.0.log").read_text()
+
+
+def test_a_process_that_hangs_in_encoding_ends_and_so_do_the_others(encoded: Path):
+    folder, experiment = copied(encoded, "encoding hangs"), encoded.parent / "experiment.py"
+    shutil.rmtree(folder / "latents")
+    experiment.write_text(EXPERIMENT + HANGING)
+    flags = ("--until", "latents", "--latents.patience=2")
+    with running(folder, *flags, processes=2, environment={}) as started:
+        assert started[1].wait(timeout=120) == preemption.CODE
+        assert started[0].wait(timeout=60) in ENDED
+    experiment.write_text(EXPERIMENT)
+    assert "to be read: it hangs" in (encoded.parent / "encoding hangs.1.log").read_text()
+    train(folder, "--until", "latents", processes=2)
+    assert contents(folder / "latents").keys() == contents(encoded / "latents").keys()

@@ -16,28 +16,44 @@ from sora_jax.training.watchdog import Watchdog
 
 logging.basicConfig(level=logging.INFO)
 jax.process_count = lambda: 2
-watchdog = Watchdog("toy", patience=0.5, long_patience=2.0)
+sizes = {{"long": (1, 20), "short": (1, 1), "longer": (2, 40)}}
+watchdog = Watchdog("toy", patience=0.5, long_patience=2.0, sizes=sizes)
 with watchdog:
-    # The first steps of a bucket may take long, and what is as long after them is no surprise.
+    # The first steps may take long, and what is as long after them is no surprise; nor is a step of
+    # another bucket that takes twelve times as long, as it has twice the clips of twice the size.
     for step in (1, 2, 3):
         with watchdog.step(step, bucket="long"):
-            time.sleep(1.2)
+            time.sleep(0.2)
+    with watchdog.step(3, bucket="longer"):
+        time.sleep(2.4)
     with watchdog.step(4, bucket="short"):
         time.sleep(0.1)
     print("step 4 is done", flush=True)
     with watchdog.step(5, bucket="short"):
         time.sleep({step})
+    with watchdog.alone("clips to be read", kind="reading"):
+        time.sleep(0.1)
+    with watchdog.alone("clips to be read", kind="reading"):
+        time.sleep({alone})
     with watchdog.other("saving step 5"):
         time.sleep(60)
 """
 
 
 @pytest.mark.parametrize(
-    ("step", "told"), [(60.0, "to finish step 5"), (0.0, "to finish saving step 5")]
+    ("step", "alone", "told"),
+    [
+        (60.0, 0.0, "for the others to finish step 5: one of them hangs"),
+        (0.0, 60.0, "for clips to be read: it hangs"),
+        (0.0, 0.0, "for the others to finish saving step 5: one of them hangs"),
+    ],
 )
-def test_what_takes_too_long_ends_the_process_with_a_message(step: float, told: str) -> None:
+def test_what_takes_too_long_ends_the_process_with_a_message(
+    step: float, alone: float, told: str
+) -> None:
+    program = WAITS.format(step=step, alone=alone)
     ended = subprocess.run(
-        [sys.executable, "-c", WAITS.format(step=step)], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
     )
     assert ended.returncode == CODE and "step 4 is done" in ended.stdout
-    assert told in ended.stderr and "one of them hangs" in ended.stderr
+    assert told in ended.stderr
