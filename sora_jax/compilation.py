@@ -24,10 +24,11 @@ import numpy as np
 from sora_jax import config
 from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.buckets import Grid
-from sora_jax.description import Boxes, boxes_of
+from sora_jax.description import Boxes, boxes_of, costs_of, rematerialised
 from sora_jax.meshes import guesses
 from sora_jax.models import accounting
 from sora_jax.models.remat import Remat
+from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
 from sora_jax.parallel.hlo import Collective, collectives, gathered, kernels
@@ -47,14 +48,14 @@ _TRIED = 4
 def plans_for(
     stages: config.Stages, on: Slice, *, mesh: dict[str, int], buckets: Sequence[str] = ()
 ) -> list[Plan]:
-    """Returns the plan of each bucket of an experiment's transformers on a slice.
+    """Returns the plan of each bucket that an experiment trains on, on a slice.
 
     `mesh` changes axes of the mesh that the experiment lists for the slice; `buckets` names those
     that matter, none for all. Raises TopologyError, MeshError, or ValueError for a bucket that is
     not there.
     """
     devices, plans = on.devices(), []
-    for stage, boxes in _transformers(stages, buckets):
+    for stage, boxes in _trained(stages, buckets, (Denoising, Autoencoding)):
         train = stage.on(on.name, on.count)
         train = dataclasses.replace(train, mesh=dataclasses.replace(train.mesh, **mesh))
         plans += _plans(train, boxes, on, devices)
@@ -64,7 +65,8 @@ def plans_for(
 def search(
     stages: config.Stages, on: Slice, *, buckets: Sequence[str] = ()
 ) -> tuple[list[Plan], list[Plan]]:
-    """Returns the plans of each bucket on the mesh that is fastest for the largest and fits.
+    """Returns the plans of each bucket of the transformers on the mesh that is fastest for the
+    largest and fits.
 
     Meshes that all buckets can be dealt out on are tried in the order of what `meshes.guesses` says
     of them, the largest bucket first. Where none of the first few fits, the plan of the last is
@@ -75,7 +77,7 @@ def search(
     if on.count > 1:
         raise ValueError(f"--search deals out one slice, not {on.count}: give the axes of a mesh")
     devices, plans, compared = on.devices(), [], []
-    for stage, boxes in _transformers(stages, buckets):
+    for stage, boxes in _trained(stages, buckets, (Denoising,)):
         objective: Any = stage.objective
         size, rows = max(boxes, key=lambda box: math.prod(box[0]) * box[1])
         found = guesses(
@@ -116,15 +118,17 @@ def search(
     return plans, compared
 
 
-def _transformers(stages: config.Stages, buckets: Sequence[str]) -> list[tuple[Train, Boxes]]:
-    """The stages that train transformers, with those of their buckets that are asked for."""
+def _trained(
+    stages: config.Stages, buckets: Sequence[str], objectives: tuple[type, ...]
+) -> list[tuple[Train, Boxes]]:
+    """The stages that train with some objectives, with those of their buckets that are wanted."""
     known, notes = boxes_of(stages)
     for note in notes:
         log.warning("%s", note)
     found = {
         stage.name: (stage, known[stage.name])
         for stage in stages
-        if isinstance(stage, Train) and isinstance(stage.objective, Denoising)
+        if isinstance(stage, Train) and isinstance(stage.objective, objectives)
     }
     names = {str(size) for _, boxes in found.values() for size, _ in boxes}
     if strange := set(buckets) - names:
@@ -165,7 +169,7 @@ class _Traced:
     known: dict[str, Any]
     lowered: Any
     kernels: frozenset[tuple[int, ...]]
-    cost: accounting.Cost
+    costs: Sequence[accounting.Cost]
     chip: Chip
 
     def compile(self) -> Plan:
@@ -196,7 +200,7 @@ class _Traced:
                     self.chip,
                     known["flops"] + known["recomputed"],
                     known["bytes"],
-                    self.cost,
+                    self.costs,
                     known["chips"],
                     exchanged,
                 ),
@@ -208,33 +212,28 @@ class _Traced:
 
 
 def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Traced:
-    objective: Any = train.objective
-    if remat := train.remat.get(str(size)):
-        objective = objective.rematerialised(remat)
+    objective = rematerialised(train, size)
     train.mesh.check_batch(rows, devices, bucket=str(size))
     with train.mesh.use(devices):
         prepared = Prepared.of(train, {str(size): _batch(train, size, rows)}, devices)
         (batch,) = prepared.batches.values()
         lowered = prepared.steps[str(size)].lower(prepared.state, batch)
+        costs = costs_of(objective, size, rows)
     state = prepared.state
-    latent = _grid(objective).latent(size)
-    text = getattr(objective.text, "length", 1)
-    cost = accounting.transformer(
-        objective.model, latent, text=objective.text.positions(text), batch=rows
-    )
-    read = accounting.text_encoder(objective.text, text=text, batch=rows)
     axes = [f"{axis}={n}" for axis, n in devices.shape.items() if n > 1]
     known = {
         "stage": train.name,
         "bucket": str(size),
         "batch": rows,
-        "tokens": cost.tokens,
+        "tokens": costs[0].tokens,
         "chips": devices.size,
         "mesh": " ".join(axes) or "one chip",
-        "remat": objective.model.remat,
+        "remat": objective.vae.remat
+        if isinstance(objective, Autoencoding)
+        else objective.model.remat,
         "hbm": on.chip.hbm,
-        "flops": (cost.training_flops + read.training_flops) / devices.size,
-        "recomputed": cost.recomputed / devices.size,
+        "flops": sum(cost.training_flops for cost in costs) / devices.size,
+        "recomputed": sum(cost.recomputed for cost in costs) / devices.size,
         "bytes": {
             "parameters": _of_chip(state.params),
             "average": _of_chip(state.ema),
@@ -243,7 +242,7 @@ def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Tr
         },
     }
     whole = _stacks(state.params)
-    return _Traced(known=known, lowered=lowered, kernels=whole, cost=cost, chip=on.chip)
+    return _Traced(known=known, lowered=lowered, kernels=whole, costs=costs, chip=on.chip)
 
 
 def _stacks(params: Any) -> frozenset[tuple[int, ...]]:
@@ -270,14 +269,14 @@ def _seconds(
     chip: Chip,
     flops: float,
     held: dict[str, int],
-    cost: accounting.Cost,
+    costs: Sequence[accounting.Cost],
     chips: int,
     exchanged: tuple[Collective, ...],
 ) -> dict[str, float]:
     # The update reads and writes parameters, average and moments once; what is kept of the
     # activations is written once and read once, and so is what comes from other chips.
     update = 2 * (held["parameters"] + held["average"] + held["moments"])
-    activations = 2 * (cost.kept_bytes + cost.working_bytes) / chips
+    activations = 2 * sum(cost.kept_bytes + cost.working_bytes for cost in costs) / chips
     received = 2 * sum(each.sent for each in exchanged)
     return {
         "compute": flops / chip.flops,
@@ -288,21 +287,27 @@ def _seconds(
 
 
 def _batch(train: Train, size: Size, rows: int) -> Batch:
-    """An abstract batch of a bucket, as `LatentClips` would make it at its largest."""
+    """An abstract batch of a bucket, as `Clips` or `LatentClips` would make it at its largest."""
     objective: Any = train.objective
     data: Any = train.data
-    latent = _grid(objective).latent(size)
     text = data.tokenizer.tokens([""]).tokens.shape[1]
 
     def array(*shape: int, kind: Any = np.float32) -> Any:
         return jax.ShapeDtypeStruct((rows, *shape), kind)
 
-    spanned = isinstance(objective.levels, NoiseField)
+    fields: dict[str, Any] = {"latent": None}
+    if isinstance(objective, Autoencoding):
+        fields |= {"video": array(*size, 3, kind=np.uint8)}
+    else:
+        latent = _grid(objective).latent(size)
+        fields |= {"video": None, "latent": array(*latent, objective.channels)}
+        if isinstance(objective.levels, NoiseField):
+            fields |= {
+                "spans": fields["latent"],
+                "spanned": array(latent.frames, kind=np.bool_),
+            }
     return Batch(
-        video=None,
-        latent=array(*latent, objective.channels),
-        spans=array(*latent, objective.channels) if spanned else None,
-        spanned=array(latent.frames, kind=np.bool_) if spanned else None,
+        **fields,
         extent=array(3, kind=np.int32),
         text=Text(tokens=array(text, kind=np.int32), length=array(kind=np.int32)),
         weight=array(),

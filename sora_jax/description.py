@@ -8,8 +8,6 @@ import json
 import logging
 from typing import Any, cast
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from rich.console import Console
@@ -254,34 +252,14 @@ def _parts(stage: Train) -> list[Part]:
         parameters = accounting.autoencoder(objective.vae, size).parameters
         parts = [Part(stage=stage.name, model="autoencoder", parameters=parameters)]
         if objective.discriminator is not None:
-            clip = jax.ShapeDtypeStruct((1, 1, 64, 64, 3), jnp.float32)
-            tree = jax.eval_shape(objective.discriminator.init, jax.random.key(0), clip)
-            parameters = sum(leaf.size for leaf in jax.tree.leaves(tree))
+            parameters = accounting.discriminator(objective.discriminator, size).parameters
             parts.append(Part(stage=stage.name, model="discriminator", parameters=parameters))
         return parts
     return []
 
 
 def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
-    objective: Any = stage.objective
-    if isinstance(objective, Denoising):
-        grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
-        latent = grid.latent(size)
-        text = getattr(objective.text, "length", 1)
-        remat: Any = stage.remat.get(str(size))
-        if remat:
-            objective = objective.rematerialised(remat)
-        costs = [
-            accounting.transformer(
-                objective.model,
-                latent,
-                text=objective.text.positions(text),
-                batch=rows,
-            ),
-            accounting.text_encoder(objective.text, text=text, batch=rows),
-        ]
-    else:
-        costs = [accounting.autoencoder(objective.vae, size, batch=rows)]
+    costs = costs_of(rematerialised(stage, size), size, rows)
     return BucketCost(
         stage=stage.name,
         bucket=str(size),
@@ -290,3 +268,30 @@ def _cost(stage: Train, size: Size, rows: int) -> BucketCost:
         flops=sum(cost.training_flops for cost in costs),
         bytes=sum(cost.training_bytes(stage.optimizer.moment_bytes) for cost in costs),
     )
+
+
+def rematerialised(stage: Train, size: Size) -> Any:
+    """Returns the objective of a stage as it is in the bucket of `size` pixels."""
+    objective: Any = stage.objective
+    remat = stage.remat.get(str(size))
+    return objective.rematerialised(remat) if remat else objective
+
+
+def costs_of(objective: Any, size: Size, rows: int) -> list[accounting.Cost]:
+    """Returns what each model of an objective costs for `rows` clips of `size` pixels; first that
+    of the transformer or the autoencoder."""
+    if isinstance(objective, Denoising):
+        grid = Grid(factor=objective.factor, patch=Size(*objective.model.patch))
+        text = getattr(objective.text, "length", 1)
+        positions = objective.text.positions(text)
+        latent = grid.latent(size)
+        return [
+            accounting.transformer(objective.model, latent, text=positions, batch=rows),
+            accounting.text_encoder(objective.text, text=text, batch=rows),
+        ]
+    costs = [accounting.autoencoder(objective.vae, size, batch=rows)]
+    if objective.discriminator is not None:
+        # It judges each clip once, and what is made of it twice: once for each player.
+        judged = accounting.discriminator(objective.discriminator, size, batch=3 * rows)
+        costs.append(dataclasses.replace(judged, tokens=0))
+    return costs

@@ -38,8 +38,8 @@ class CompileFlags(MeshFlags):
     buckets: tuple[str, ...] = ()
     """Only these, such as 81x480x832; otherwise all of them."""
     search: bool = False
-    """Look for the mesh and the rematerialisation that take the least time, and compile those
-    beside all devices along fsdp."""
+    """Look for the mesh and the rematerialisation with which the transformer takes the least time,
+    and compile those beside all devices along fsdp."""
     json_out: str | None = None
     """A file to write the table to as JSON."""
 
@@ -76,7 +76,7 @@ def compile(arguments: Annotated[Sequence[str], tyro.conf.arg(metavar="...")] = 
     else:
         plans = plans_for(stages, on, mesh=flags.mesh, buckets=flags.buckets)
     if not plans:
-        raise ValueError(f"{flags.experiment} trains no transformer whose buckets are known")
+        raise ValueError(f"{flags.experiment} trains nothing whose buckets are known")
     print(render([*compared, *plans]))
     if flags.json_out:
         epath.Path(flags.json_out).write_text(to_json([*compared, *plans]))
@@ -137,14 +137,17 @@ def remedy(plan: Plan) -> str:
             "does not fit: parameters and moments take most of a chip: raise --fsdp, or take a "
             "larger slice"
         )
+    many = "does not fit: the activations are too many:"
+    if plan.remat == "blocks":
+        return f"{many} raise --fsdp, or make the bucket's batch smaller"
     if plan.remat not in ("full", "offload"):
         return (
-            "does not fit: the activations are too many: set the model's remat to full, or raise "
+            f"{many} set the model's remat to full (that of an autoencoder to blocks), or raise "
             "--sequence"
         )
     return (
-        "does not fit: the activations are too many: raise --sequence, make the bucket's batch "
-        "smaller, or set the model's remat to offload"
+        f"{many} raise --sequence, make the bucket's batch smaller, or set the model's remat to "
+        "offload"
     )
 
 

@@ -27,9 +27,9 @@ from sora_jax.arrays import Tokens
 from sora_jax.models import exchange
 from sora_jax.models.conv import Dtype
 from sora_jax.models.embeddings import linear, rotate
-from sora_jax.models.flash import STORED, flash, platform
+from sora_jax.models.flash import STORED, flash
 from sora_jax.models.kernels import cudnn, splash
-from sora_jax.models.layout import axis_names, constrained, spec
+from sora_jax.models.layout import axis_names, constrained, platform, spec
 
 _EPSILON = 1e-6
 

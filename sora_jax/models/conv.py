@@ -32,7 +32,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from sora_jax.arrays import Extent, Key
-from sora_jax.models.layout import constrained
+from sora_jax.models.layout import constrained, platform
 
 Form = Literal["native", "stacked"]
 """How a convolution is handed to the compiler; the values agree to rounding.
@@ -59,9 +59,9 @@ _SAME = ((1, 1), (1, 1))
 _TAPS_OF_PHASE = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0)), ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 
 
-def backend_form() -> Form:
-    """Returns the form that is fast on the default backend; read while tracing."""
-    return "stacked" if jax.default_backend() == "cpu" else "native"
+def platform_form() -> Form:
+    """Returns the form that is fast where it is compiled for; read while tracing."""
+    return "stacked" if platform() == "cpu" else "native"
 
 
 def inside(extent: Extent, size: tuple[int, ...]) -> Bool[Array, "batch frames height width"]:
@@ -225,7 +225,7 @@ class CausalConv(_Layer):
     ) -> tuple[Float[Array, "batch frames height width features"], Past, Extent | None]:
         kernel, bias = self.weights(3, 3, 3, x.shape[-1], self.features)
         frames = _recent(past, blanked(x.astype(self.dtype), extent))
-        y = _causal(frames, kernel, self.form or backend_form()) + bias
+        y = _causal(frames, kernel, self.form or platform_form()) + bias
         return constrained(y, FEATURES), frames[:, -2:], extent
 
 
@@ -256,7 +256,7 @@ class SpatialUp(_Layer):
     ) -> tuple[Float[Array, "batch frames rows columns features"], None, Extent | None]:
         kernel, bias = self.weights(3, 3, x.shape[-1], self.features)
         x = blanked(x.astype(self.dtype), extent)
-        y = _enlarged(x, kernel, self.form or backend_form()) + bias
+        y = _enlarged(x, kernel, self.form or platform_form()) + bias
         after = None if extent is None else spatially_doubled(extent)
         return constrained(y, FEATURES), None, after
 

@@ -22,6 +22,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from sora_jax.models.layout import platform
+
 ATTENTION = ("attention", "attention_weights")
 """Names (`checkpoint_name`) of what keeps attention from being computed again going back: its
 output, and its weights or what they are quickly computed from."""
@@ -36,12 +38,6 @@ _ACCELERATOR_BLOCK = 2**30
 # The logit of a masked key: far below any real one, yet finite, so that a row whose keys are all
 # masked has finite weights (its values are zeros, and so are its output and its gradients).
 MASKED = -1e30
-
-
-def platform() -> str:
-    """Returns what is compiled for: cpu, gpu or tpu, of the ambient mesh or of this process."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
 
 
 def flash(query: Any, key: Any, value: Any, valid: Any) -> Any:

@@ -12,6 +12,12 @@ from jax.sharding import PartitionSpec
 Names = tuple[str | None, ...]
 
 
+def platform() -> str:
+    """Returns what is compiled for: cpu, gpu or tpu, of the ambient mesh or of this process."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
 def constrained(x: Any, names: Names) -> Any:
     """Returns `x` laid out over the mesh as the ambient rules say; a dimension that does not divide
     stays whole."""

@@ -9,7 +9,10 @@ import pytest
 
 from sora_jax.arrays import Size
 from sora_jax.models import accounting
+from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.models.block_vae import PRESETS as LIGHT
+from sora_jax.models.block_vae import BlockVAE
+from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.dit import PRESETS, DiT
 from sora_jax.models.text import ByteEncoder, LabelEncoder, WordEncoder
 from sora_jax.models.vae import PRESETS as LARGE
@@ -110,6 +113,40 @@ def test_autoencoder_operations_are_those_that_xla_counts() -> None:
     counted = jax.jit(model.apply).lower(variables_of(model, clip), clip).cost_analysis()
     cost = accounting.autoencoder(model, Size(5, 32, 48))
     assert cost.flops == pytest.approx(counted["flops"], rel=0.02)
+
+
+CODERS = {
+    "convolutions": VAE(
+        base=8, multipliers=(1, 2), temporal=(True,), blocks=1, form="native", remat="blocks"
+    ),
+    "blocks": BlockVAE(width=32, hidden=16, blocks=2, form="native", remat="blocks"),
+}
+
+
+@pytest.mark.parametrize("model", CODERS.values(), ids=CODERS)
+def test_what_an_autoencoder_does_again_is_what_xla_counts_beyond_its_own(
+    model: Autoencoder,
+) -> None:
+    clip = array(1, 5, 16, 32, 3)
+    counted = []
+    for each in (model, model.clone(remat="none")):
+
+        def loss(variables: dict, clip: jax.Array, each: Any = each) -> jax.Array:
+            return jnp.square(each.apply(variables, clip)[0]).sum()
+
+        step = jax.jit(jax.grad(loss)).lower(variables_of(each, clip), clip)
+        counted.append(step.cost_analysis()["flops"])
+    again = accounting.autoencoder(model, Size(5, 16, 32)).recomputed
+    assert again == pytest.approx(counted[0] - counted[1], rel=0.1)
+
+
+def test_a_discriminator_s_parameters_and_operations_are_those_of_the_tree_and_of_xla() -> None:
+    model, clip = PatchDiscriminator(width=8, levels=3, form="native"), array(2, 3, 20, 36, 3)
+    variables = variables_of(model, clip)
+    cost = accounting.discriminator(model, Size(3, 20, 36), batch=2)
+    counted = jax.jit(model.apply).lower(variables, clip).cost_analysis()["flops"]
+    assert cost.parameters == count(variables)
+    assert cost.flops == pytest.approx(counted, rel=0.05)
 
 
 SLOW = [pytest.param(remat, marks=pytest.mark.slow) for remat in ("save_attention", "full")]

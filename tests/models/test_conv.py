@@ -62,7 +62,7 @@ def test_both_forms_give_the_same_values_and_gradients(kind: type) -> None:
 
 
 def test_the_default_form_is_that_of_the_backend() -> None:
-    assert conv.backend_form() == ("stacked" if jax.default_backend() == "cpu" else "native")
+    assert conv.platform_form() == ("stacked" if jax.default_backend() == "cpu" else "native")
 
 
 @pytest.mark.parametrize(

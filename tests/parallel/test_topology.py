@@ -84,6 +84,7 @@ def test_where_nothing_fits_by_formulas_the_smallest_are_asked_of_xla() -> None:
     [
         ((60, 50), "full", "", "raise --fsdp"),
         ((10, 95), "none", "", "remat to full"),
+        ((10, 95), "blocks", "", "raise --fsdp"),
         ((10, 95), "full", "Ran out of memory in memory space hbm", "raise --sequence"),
         ((10, 0), "full", "Mosaic failed: memory space vmem", "does not compile"),
     ],
@@ -151,8 +152,10 @@ from sora_jax.data.captions import Bytes
 from sora_jax.data.folder import Folder
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
+from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.dit import DiT
 from sora_jax.models.text import ByteEncoder
+from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.encoding import Encode
@@ -160,9 +163,23 @@ from sora_jax.training.train import Train
 
 TEXT = Bytes(length=16)
 experiment = (
+    Train(
+        name="autoencoder",
+        objective=Autoencoding(
+            # Of few convolutions: XLA takes long to compile each.
+            vae=BlockVAE(width=128, hidden=128, blocks=1, dtype="bfloat16", remat="blocks"),
+        ),
+        data=Clips(
+            source=Folder(path="clips"),
+            buckets=(Bucket(frames=9, height=64, width=64, batch=4),),
+            tokenizer=TEXT,
+        ),
+        steps=10,
+        mesh=Mesh(data=1, fsdp=4),
+    ),
     Encode(
         name="latents",
-        autoencoder="a",
+        autoencoder="{out}/autoencoder",
         data=Clips(
             source=Folder(path="clips"),
             buckets=(Bucket(frames=17, height=256, width=256, batch=ROWS),),
@@ -190,13 +207,15 @@ needs_libtpu = pytest.mark.skipif(
 )
 
 
-def compiled(tmp_path: Path, *flags: str, rows: int = 4) -> tuple[int, list[dict[str, Any]], str]:
-    """The exit code of `sora-jax compile`, its plans and what it says."""
+def compiled(
+    tmp_path: Path, *flags: str, rows: int = 4, bucket: str = "17x256x256"
+) -> tuple[int, list[dict[str, Any]], str]:
+    """The exit code of `sora-jax compile`, its plans of a bucket and what it says."""
     (tmp_path / "tiny.py").write_text(TINY.replace("ROWS", str(rows)))
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "sora_jax", "compile", "tiny.py", "--topology", "v5e:2x2"),
-            *("--json-out", "plans.json", *flags),
+            *("--buckets", bucket, "--json-out", "plans.json", *flags),
         ],
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
@@ -223,6 +242,17 @@ def test_a_step_is_compiled_for_a_slice_that_is_not_there(tmp_path: Path) -> Non
     assert plan["stacks"] == [] and "all layers gathered at once" not in told
     assert plan["bytes"]["parameters"] > 0 and plan["bytes"]["temporary"] > 0
     assert plan["bound"] in ("compute", "memory", "exchange")
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_step_of_an_autoencoder_is_compiled_too(tmp_path: Path) -> None:
+    code, (plan,), _ = compiled(tmp_path, bucket="9x64x64")
+    assert (
+        code == 0 and plan["fits"] and plan["stage"] == "autoencoder" and plan["mesh"] == "fsdp=4"
+    )
+    assert plan["remat"] == "blocks" and plan["recomputed"] > 0
+    assert plan["tokens"] == 4 * 3 * 8 * 8 and {row["kind"] for row in plan["exchanged"]}
 
 
 @needs_libtpu

@@ -8,7 +8,12 @@ done. XLA's own count takes the body of a scan once, and so is of no use for the
 Bytes of activations are estimates, to tell what fits from what does not.
 """
 
-from sora_jax.models.accounting.autoencoder import autoencoder, decoding, encoding
+from sora_jax.models.accounting.autoencoder import (
+    autoencoder,
+    decoding,
+    discriminator,
+    encoding,
+)
 from sora_jax.models.accounting.cost import Cost
 from sora_jax.models.accounting.sampling import decoder_bytes
 from sora_jax.models.accounting.transformer import (
@@ -22,6 +27,7 @@ __all__ = [
     "autoencoder",
     "decoder_bytes",
     "decoding",
+    "discriminator",
     "encoding",
     "text_encoder",
     "transformer",

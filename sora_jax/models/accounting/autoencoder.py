@@ -1,4 +1,4 @@
-"""The cost of the autoencoders, layer by layer."""
+"""The cost of the autoencoders and of the discriminator, layer by layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sora_jax.arrays import Size
 from sora_jax.models.accounting.cost import Cost, bytes_of, linear
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.models.block_vae import BlockVAE
-from sora_jax.models.conv import backend_form
+from sora_jax.models.conv import platform_form
+from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.vae import VAE
 
 # How many arrays a norm, SiLU and convolution of `coders.ResidualBlock` keep for each that they are
@@ -27,27 +28,53 @@ def autoencoder(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
         flops=sum(cost.flops for cost in both),
         kept_bytes=sum(cost.kept_bytes for cost in both),
         working_bytes=max(cost.working_bytes for cost in both),
+        recomputed=sum(cost.recomputed for cost in both),
     )
 
 
 def encoding(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
     """Returns the cost of encoding clips of `size` pixels, of the encoder alone."""
-    return _of_layers(model, _layers(model, size)[0], size, batch)
+    tokens = math.prod(model.latent_size(size))
+    return _of_layers(model, _layers(model, size)[0], tokens, batch)
 
 
 def decoding(model: Autoencoder, size: Size, *, batch: int = 1) -> Cost:
     """Returns the cost of decoding to clips of `size` pixels, of the decoder alone."""
-    return _of_layers(model, _layers(model, size)[1], size, batch)
+    tokens = math.prod(model.latent_size(size))
+    return _of_layers(model, _layers(model, size)[1], tokens, batch)
+
+
+def discriminator(model: PatchDiscriminator, size: Size, *, batch: int = 1) -> Cost:
+    """Returns the cost of judging clips of `size` pixels once; its tokens are the patches."""
+    layers, channels, grid = [], 3, size
+    for level in range(model.levels):
+        width = model.width * 2**level
+        finer = grid
+        grid = Size(grid.frames, -(-grid.height // 2), -(-grid.width // 2))
+        # The last place of a side sees one pixel beyond the border, or two of an odd one.
+        met = grid.frames * math.prod(
+            3 * side - 1 - before % 2 for side, before in zip(grid[1:], finer[1:], strict=True)
+        )
+        layers.append(_layer(9, channels, width, met, grid, finer))
+        conv, norm = _conv(width, width, grid), width if level else 0
+        layers.append(
+            conv._replace(parameters=conv.parameters + norm, kept=_KEPT_COPIES * conv.read)
+        )
+        channels = width
+    layers.append(_pointwise(channels, 1, grid))
+    return _of_layers(model, layers, math.prod(grid), batch)
 
 
 class _Layer(NamedTuple):
-    """A layer of the autoencoder, for one clip: numbers it reads, makes and keeps."""
+    """A layer of an autoencoder, for one clip: numbers it reads, makes and keeps, and whether the
+    backward pass does it again."""
 
     parameters: int
     flops: int
     read: int = 0
     made: int = 0
     kept: int = 0
+    again: bool = False
 
 
 def _layers(model: Autoencoder, size: Size) -> tuple[list[_Layer], list[_Layer]]:
@@ -64,16 +91,19 @@ def _layers(model: Autoencoder, size: Size) -> tuple[list[_Layer], list[_Layer]]
     raise TypeError(f"the cost of a {type(model).__name__} is not known")
 
 
-def _of_layers(model: Autoencoder, layers: list[_Layer], size: Size, batch: int) -> Cost:
+def _of_layers(
+    model: Autoencoder | PatchDiscriminator, layers: list[_Layer], tokens: int, batch: int
+) -> Cost:
     number = batch * bytes_of(model.dtype)
     # Stacked convolutions copy their input three times over, and a block has its input besides.
-    copies = 4 if (model.form or backend_form()) == "stacked" else 3
+    copies = 4 if (model.form or platform_form()) == "stacked" else 3
     return Cost(
         parameters=sum(layer.parameters for layer in layers),
-        tokens=batch * math.prod(model.latent_size(size)),
+        tokens=batch * tokens,
         flops=batch * sum(layer.flops for layer in layers),
         kept_bytes=number * sum(layer.kept for layer in layers),
         working_bytes=number * max(copies * layer.read + layer.made for layer in layers),
+        recomputed=batch * sum(layer.flops for layer in layers if layer.again),
     )
 
 
@@ -138,7 +168,9 @@ def _block(model: VAE, width: int, out: int, grid: Size) -> Iterator[_Layer]:
     for index, inner in enumerate((width, out)):
         conv = _conv(inner, out, grid)
         kept = conv.read * (_KEPT_COPIES if keeps else int(index == 0))
-        yield conv._replace(parameters=conv.parameters + inner, kept=kept)
+        # What the second makes, a sum, no gradient needs.
+        again = not keeps and index == 0
+        yield conv._replace(parameters=conv.parameters + inner, kept=kept, again=again)
     if width != out:
         yield _pointwise(width, out, grid)._replace(kept=places * out if keeps else 0)
 
@@ -179,10 +211,13 @@ def _block_coder(model: BlockVAE, before: int, after: int, size: Size) -> Iterat
 
     yield product(before, width)
     for _ in range(model.blocks):
-        yield product(width, hidden, norm=True)
-        yield _conv(hidden, hidden, grid)
-        yield product(hidden, width)
-        yield product(width, 2 * width, norm=True)
+        for layer in (
+            product(width, hidden, norm=True),
+            _conv(hidden, hidden, grid),
+            product(hidden, width),
+            product(width, 2 * width, norm=True),
+        ):
+            yield layer._replace(again=not keeps)
         yield product(2 * width, width)
     yield product(width, 2 * width, norm=True)
     yield product(2 * width, after)
