@@ -215,6 +215,18 @@ def test_a_prototype_is_on_disk_before_the_whole(home: Path, capsys: Any):
     assert read_clip(home / "whole.prototype.mp4").shape == (2, 16, 16, 3)
     assert read_clip(home / "whole.mp4").shape == (2, 32, 32, 3)
     assert "2 or more" in fails(capsys, "generate", "red", "--prototype", "1", *size, *out)
+    (home / "whole.prototype.mp4").unlink()
+    twice = ("--prototype", "2", "--strength", "2")
+    assert "in 0..1" in fails(capsys, "generate", "red", *twice, *size, *out)
+    assert not (home / "whole.prototype.mp4").exists()
+    assert "--prototype as well" in fails(
+        capsys, "generate", "red", "--strength", "0.5", *size, *out
+    )
+
+
+def test_a_sheet_takes_no_clip_s_place(home: Path, capsys: Any):
+    files = ("--out", home / "a.png", "--sheet", home / "a.png")
+    assert "a clip's own file" in fails(capsys, "image", "red", *files)
 
 
 def test_a_clip_longer_than_those_of_the_training_is_made_hop_by_hop(home: Path):

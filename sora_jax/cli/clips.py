@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from etils import epath
 
 from sora_jax.cli.mesh import MeshFlags
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from sora_jax.generation.clip import Clip
 
 log = logging.getLogger("sora_jax")
+
+SHOWN = 6
+"""Frames of a clip in a sheet."""
 
 Prompt = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")]
 
@@ -85,6 +89,9 @@ def loaded(flags: Flags, paths: list[str], *, frames: int, like: str | None = No
     known = probe(like) if like else None
     if flags.sheet:
         check_output(flags.sheet, frames=1)
+        sheet = epath.Path(flags.sheet).resolve()
+        if any(epath.Path(path).resolve() == sheet for path in paths):
+            raise ValueError(f"--sheet {flags.sheet} is a clip's own file: name another")
     mesh = dataclasses.replace(Mesh(), **flags.axes) if flags.axes else None
     keep_in(of_user(), least=0.0)
     pipeline = sora_jax.load(flags.checkpoint, mesh=mesh)
@@ -103,7 +110,7 @@ def written(
 
     `made` gives the clip of a number, or None if it has written it itself.
     """
-    from sora_jax.data.video import contact_sheet, read_clip, write_video
+    from sora_jax.data.video import contact_sheet, write_video
 
     shown = []
     for number, path in enumerate(paths):
@@ -111,10 +118,19 @@ def written(
             clip.save(path)
         print(path)
         if sheet:
-            shown.append(clip.frames if clip else read_clip(path))
+            shown.append(clip.frames if clip else _glimpsed(path))
     if sheet:
-        write_video(sheet, contact_sheet(shown, texts)[None], fps=1)
+        write_video(sheet, contact_sheet(shown, texts, columns=SHOWN)[None], fps=1)
         print(sheet)
+
+
+def _glimpsed(path: str) -> Any:
+    """The frames of a long file that a sheet shows, and no others."""
+    from sora_jax.data.video import probe, read_at
+
+    known = probe(path)
+    last = (known.frames - 1) / known.fps if known.fps else 0.0
+    return read_at(path, [last * number / (SHOWN - 1) for number in range(SHOWN)], known=known)
 
 
 def numbered(out: str, count: int) -> list[str]:

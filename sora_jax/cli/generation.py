@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from etils import epath
 
+from sora_jax.arrays import Size
 from sora_jax.cli.clips import Flags, Prompt, loaded, numbered, written
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Common = tyro.conf.OmitArgPrefixes[Flags]
 FLAGS, OF_IMAGE = Flags(), Flags(out="image.png")
+STRENGTH = 0.7
+"""To which a prototype is taken apart again."""
 
 
 def generate(
@@ -27,7 +30,7 @@ def generate(
     height: int = 64,
     width: int = 64,
     prototype: int | None = None,
-    strength: float = 0.7,
+    strength: float | None = None,
     flags: Common = FLAGS,
 ) -> None:
     """Generate a clip for each prompt.
@@ -43,16 +46,23 @@ def generate(
         height: pixels; any number.
         width: pixels; any number.
         prototype: make the clip so many times smaller first, which is quick, and then refine that.
-        strength: how far the prototype is taken apart again, 0 to 1.
+        strength: how far the prototype is taken apart again, 0 to 1; by default 0.7.
     """
     texts = [*prompts, *(_lines(prompt_file) if prompt_file else ())]
     if not texts:
         raise ValueError("there is no prompt; give one, or --prompt-file with one in each line")
     if prototype is not None and prototype < 2:
         raise ValueError(f"--prototype {prototype}: give 2 or more, how many times smaller it is")
+    if prototype is None and strength is not None:
+        raise ValueError("--strength is that of a prototype: give --prototype as well, or neither")
     paths = numbered(flags.out, len(texts))
     pipeline = loaded(flags, paths, frames=frames)
     whole: dict[str, Any] = {"frames": frames, "height": height, "width": width, **flags.settings()}
+    strength = STRENGTH if strength is None else strength
+    if prototype is not None:
+        # Now, and not after the prototype has been made.
+        size, settings = Size(frames, height, width), flags.settings() | {"progress": False}
+        pipeline.check_refine(texts[0], size, strength=strength, **settings)
 
     def made(number: int) -> Clip | None:
         text, path = texts[number], paths[number]

@@ -58,10 +58,13 @@ def velocity_mismatch(frames: Frames, at: int, *, over: int = 4) -> float:
     """How differently things move before and after frame `at`, in pixels per frame.
 
     The distance between the mean velocities on either side, each over `over` steps; 0 where nothing
-    moves. Things that bounce have a mismatch in real clips too. Raises ValueError for a frame
-    without one on both sides, and for pictures of less than 4 pixels a side.
+    moves. Things that bounce have a mismatch in real clips too. Raises ValueError where there are
+    less than two frames on either side, and for pictures of less than 4 pixels a side.
     """
-    _check_place(frames, at)
+    if not 2 <= at <= len(frames) - 2:
+        raise ValueError(
+            f"at={at} of {len(frames)} frames: how things move takes two frames on both sides"
+        )
     if min(frames.shape[1:3]) < _STRIDE:
         raise ValueError(
             f"pictures of {frames.shape[1]}x{frames.shape[2]} pixels are too small to see a move "
@@ -80,8 +83,6 @@ def _velocity(frames: Frames) -> Float[ndarray, "2"]:
     weighted by how much it explains: the inside of a plain thing, and what stands still, say
     nothing of a move.
     """
-    if len(frames) < 2:
-        return np.zeros(2)
     planes = np.ascontiguousarray(np.moveaxis(frames, -1, 0), np.float32)
     one, two = planes[:, :-1], planes[:, 1:]
     height, width = one.shape[2:]

@@ -115,7 +115,7 @@ class Gaps(GenerativeModel):
                 shown = after[:, : window - new]
                 canvas = blank_like(latent, new + shown.shape[1]).put(shown, at=new)
                 keys = jax.random.fold_in(key, number)[None]
-                # As in `roll`; but the first is given what was encoded, which has no such faults.
+                # As in `roll`.
                 settings = loosened(how) if number else how
                 made = np.asarray(self.sample(canvas, [prompt], settings, keys=keys, tick=tick))
                 kept = made[:, int(new < left) : new]

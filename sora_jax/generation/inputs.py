@@ -13,35 +13,75 @@ from jaxtyping import UInt8
 
 from sora_jax.arrays import Size
 from sora_jax.data.framing import fitted, resized
-from sora_jax.data.video import frames_at_rate, probe, read_clip
+from sora_jax.data.video import VideoError, frames_at_rate, probe, read_clip
 from sora_jax.generation.clip import Clip
+from sora_jax.generation.memory import check_frames
 
 log = logging.getLogger("sora_jax")
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
+
+_PART = 2**28
+"""Bytes of frames that are held at the size of their file, where they are made smaller."""
 
 Given = str | os.PathLike[str] | np.ndarray | Clip
 """A file, a clip, or uint8 frames [frames, height, width, 3] (an image without the first axis)."""
 
 
 def read_frames(
-    given: Given, *, fps: float, what: str = "video", count: int | None = None
+    given: Given,
+    *,
+    fps: float,
+    what: str = "video",
+    count: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    stretched: tuple[int, int] | None = None,
 ) -> Frames:
     """Returns the frames of what was given at the rate `fps`, nearest in time; `what` names it.
 
-    An array is taken to be at that rate; `count` frames are read, by default all. Raises ValueError
-    for an array that is no video, and VideoError for a file that cannot be read.
+    An array is taken to be at that rate; `count` frames are read, by default all. They keep their
+    aspect ratio, as large as `height` x `width` holds: a side that is not given does not bind, and
+    without both they keep their size. Or they are `stretched` to (height, width). Never cropped or
+    padded. Files are read a part at a time, so that large ones can be made small.
+
+    Raises ValueError for an array that is no video and a side below 1, VideoError for a file that
+    cannot be read, and MemoryError for more frames than can be held.
     """
-    if isinstance(given, Clip):
-        return _first(_at_rate(given.frames, given.fps, fps, what), count, what)
-    if isinstance(given, np.ndarray):
-        return _first(_array(given, what), count, what)
+    if isinstance(given, np.ndarray | Clip):
+        frames = _array(given, what) if isinstance(given, np.ndarray) else given.frames
+        if isinstance(given, Clip):
+            frames = _at_rate(frames, given.fps, fps, what)
+        frames = _first(frames, count, what)
+        own = frames.shape[1:3]
+        return resized(frames, *_size(own, height=height, width=width, to=stretched, what=what))
     known = probe(given)
     rate = fps if known.fps else None
     if known.fps and known.fps != fps:
         log.warning("%s %s: read at %g frames per second, not %g", what, given, fps, known.fps)
-    _say_first(known.frames_at(rate), count, what)
-    return read_clip(given, count=count, fps=rate, known=known)
+    there = known.frames_at(rate)
+    _say_first(there, count, what)
+    there = there if count is None else min(count, there)
+    own = known.height, known.width
+    size = _size(own, height=height, width=width, to=stretched, what=what)
+    check_frames(Size(there, *size), what=f"{what} {given}")
+    at_once = max(1, _PART // (3 * own[0] * own[1]))
+    if size == own or there <= at_once:
+        return resized(read_clip(given, count=count, fps=rate, known=known), *size)
+    parts = []
+    for start in range(0, there, at_once):
+        try:
+            part = read_clip(given, start, count=min(at_once, there - start), fps=rate, known=known)
+        except VideoError as error:
+            if not parts:
+                raise
+            # As where all is read at once: a file that ends before it says gives what it has.
+            log.warning(
+                "%s %s: it ends after %d of %d frames (%s)", what, given, start, there, error
+            )
+            break
+        parts.append(resized(part, *size))
+    return np.concatenate(parts)
 
 
 def _first(
@@ -78,23 +118,23 @@ def _at_rate(
     return frames[np.minimum(shown, len(frames) - 1)]
 
 
-def fit(
-    frames: UInt8[np.ndarray, "frames own_height own_width 3"],
+def _size(
+    own: tuple[int, int],
     *,
-    height: int | None = None,
-    width: int | None = None,
-    what: str = "video",
-) -> Frames:
-    """Returns frames in their own aspect ratio, as large as height x width holds.
-
-    A side that is not given does not bind; without both the frames stay as they are. Never cropped
-    or padded. Raises ValueError for a side below 1.
-    """
+    height: int | None,
+    width: int | None,
+    to: tuple[int, int] | None,
+    what: str,
+) -> tuple[int, int]:
+    """The height and width that frames get, which had others; what is changed is logged."""
+    if to is not None:
+        if to != own:
+            log.warning("%s: made %dx%d of %dx%d, as the first is", what, *to, *own)
+        return to
     if height is None and width is None:
-        return frames
+        return own
     if any(side is not None and side < 1 for side in (height, width)):
         raise ValueError(f"height {height} and width {width} are impossible; both start at 1")
-    own = frames.shape[1:3]
     unbound = 2**30
     box = Size(1, height or unbound, width or unbound)
     size = fitted(*own, box=box, enlarge=float(unbound))
@@ -102,18 +142,4 @@ def fit(
         log.warning("%s: made %dx%d of %dx%d (height x width)", what, *size, *own)
     if size != (height or size[0], width or size[1]):
         log.warning("%s: its aspect ratio is kept, so it is not %sx%s", what, height, width)
-    return resized(frames, *size)
-
-
-def like(
-    frames: UInt8[np.ndarray, "frames own_height own_width 3"],
-    other: UInt8[np.ndarray, "others height width 3"],
-    *,
-    what: str,
-) -> Frames:
-    """Returns frames at the size of others, stretched where their aspect ratio differs."""
-    size = other.shape[1:3]
-    if frames.shape[1:3] == size:
-        return frames
-    log.warning("%s: made %dx%d of %dx%d, as the first is", what, *size, *frames.shape[1:3])
-    return resized(frames, *size)
+    return size

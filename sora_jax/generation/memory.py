@@ -6,13 +6,14 @@ import dataclasses
 import logging
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
 
 from sora_jax.arrays import Size
-from sora_jax.generation.pixels import AT_ONCE, LEAST_TILE
+from sora_jax.generation.pixels import AT_ONCE, LEAST_TILE, PREROLL
 from sora_jax.models.accounting import decoder_bytes, encoding, transformer
 from sora_jax.models.autoencoder import Autoencoder
 
@@ -60,7 +61,9 @@ def needed(
     *,
     estimates: int,
     batch: int = 1,
-    encodes: bool = False,
+    encodes: int = 0,
+    more: int = 0,
+    closed: bool = False,
     streams: bool = False,
 ) -> Need:
     """Returns what sampling `batch` clips of `size` pixels together takes of a device, with what is
@@ -68,16 +71,20 @@ def needed(
     transformer has as much at once as it was trained on, the autoencoder `AT_ONCE` latents.
 
     estimates  that guidance makes at once.
-    encodes    whether there are pixels to encode before.
+    encodes    frames of pixels that are encoded before; they are held as they are and filled up.
+    more       latents that the transformer sees beyond those of the clip.
+    closed     whether the latents close to a ring, round which the decoder goes twice.
     streams    whether frames go to a file as they are made; else all of them are held, in parts and
-               joined, and with `encodes` those that are given as well, as they are and filled up.
+               joined.
 
     Raises MemoryError, with the estimate, where there is not so much.
     """
-    there = available_bytes()
+    there, free = available_bytes(), free_bytes()
     vae, denoiser = model.vae, model.denoiser
     latent = vae.latent_size(size)
-    seen = latent._replace(frames=min(latent.frames, model.window or latent.frames))
+    seen = latent._replace(frames=latent.frames + more)
+    if model.window:
+        seen = seen._replace(frames=min(seen.frames, model.window))
     shares = model.devices.sharing_pictures(
         latent._replace(frames=min(latent.frames, AT_ONCE)), begins=latent.frames <= AT_ONCE
     )
@@ -96,25 +103,27 @@ def needed(
     need = in_use_bytes() + _PROGRAMS + max(step, codec(tile))
     if jax.default_backend() == "cpu":
         # Else frames lie in another memory than what computes.
-        copies = 2 * ((not streams) + encodes)
-        need += copies * batch * 3 * math.prod(size)
-    if there is not None and need > there:
+        made = 0 if streams else size.frames
+        if closed:
+            made += vae.pixel_size(Size(1 + max(PREROLL, latent.frames), 1, 1)).frames
+        need += 2 * (made + encodes) * batch * 3 * size.height * size.width
+    if there is not None and need > min(there, free or there):
         raise MemoryError(
-            f"{size} needs about {_gib(need)}, and this device has {_gib(there)}; ask for fewer "
-            f"frames or a smaller height and width{', or guidance 1' if estimates > 1 else ''}"
+            f"{size} needs about {_gib(need)}, and {_told(there, free)}; ask for fewer frames or "
+            f"a smaller height and width{', or guidance 1' if estimates > 1 else ''}"
             f"{', or a smaller batch' if batch > 1 else ''}"
         )
     return Need(size=size, bytes=need, tile=tile)
 
 
 def _codec_bytes(
-    vae: Autoencoder, size: Size, *, batch: int, tile: int | None, encodes: bool
+    vae: Autoencoder, size: Size, *, batch: int, tile: int | None, encodes: int
 ) -> int:
     """What decoding takes at its peak, or encoding if that is more."""
     planned = decoder_bytes(vae, size, latents_at_once=AT_ONCE, batch=batch, tile=tile)
     if encodes:
         side = max(size) if tile is None else tile * vae.factor.height
-        frames = min(size.frames, AT_ONCE * vae.factor.frames)
+        frames = min(encodes, AT_ONCE * vae.factor.frames)
         part = Size(frames, min(size.height, side), min(size.width, side))
         planned = max(planned, encoding(vae, part, batch=batch).working_bytes)
     return int(planned * _RUNS_WITH.get(jax.default_backend(), 1.0))
@@ -132,6 +141,34 @@ def available_bytes() -> int | None:
         return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
     statistics = device.memory_stats() or {}
     return statistics.get("bytes_limit")
+
+
+def free_bytes() -> int | None:
+    """What this process may still come to of `available_bytes`, with what it has already: on CPU
+    other processes of the machine take some. None where the platform does not tell.
+    """
+    told = Path("/proc/meminfo")
+    if jax.local_devices()[0].platform != "cpu" or not told.exists():
+        return None
+    found = re.search(r"MemAvailable:\s+(\d+) kB", told.read_text())
+    return int(found[1]) * 1024 + in_use_bytes() if found else None
+
+
+def check_frames(size: Size, *, what: str) -> None:
+    """Raises MemoryError where so many frames of pixels, in parts and joined, cannot be held."""
+    there, free = available_bytes(), free_bytes()
+    need = in_use_bytes() + 2 * 3 * math.prod(size)
+    if jax.default_backend() == "cpu" and there is not None and need > min(there, free or there):
+        raise MemoryError(
+            f"{what}: its {size.frames} frames of {size.height} x {size.width} pixels need about "
+            f"{_gib(need)}, and {_told(there, free)}; give a smaller height or width, or a shorter "
+            "file"
+        )
+
+
+def _told(there: int, free: int | None) -> str:
+    rest = f", of which {_gib(free)} are free" if free is not None and free < there else ""
+    return f"this device has {_gib(there)}{rest}"
 
 
 def in_use_bytes() -> int:

@@ -91,14 +91,16 @@ class GenerativeModel:
         *,
         batch: int = 1,
         given: bool,
-        encodes: bool = False,
+        encodes: int = 0,
+        more: int = 0,
+        closed: bool = False,
         streams: bool = False,
     ) -> tuple[Sampling, Need]:
         """Looks at what is asked for before any work: prompts of `size` pixels, `batch` together.
 
         given    whether the model is given latents.
-        encodes  whether pixels are encoded for it.
-        streams  whether its frames go to a file as they are made.
+        encodes  frames of pixels that are encoded for it; this and what follows as in
+                 `memory.needed`.
 
         Returns the settings that apply: what is not `given` cannot be weighed, and prompts that are
         what to be guided away from (both empty, say) cannot be followed. Raises ValueError for an
@@ -126,6 +128,8 @@ class GenerativeModel:
             estimates=how.guidance.estimates,
             batch=batch,
             encodes=encodes,
+            more=more,
+            closed=closed,
             streams=streams,
         )
         if how.progress:
@@ -162,7 +166,10 @@ class GenerativeModel:
         step_keys = jax.vmap(jax.random.split)(keys)[:, 1]
         noise = start_noise(keys, canvas.reference.shape) if noise is None else noise
         x = self.denoiser.schedule.mix(canvas.reference, noise, canvas.start)
-        before = start_noise(fold(keys, 1), x[:, :1].shape) if closed else None
+        before = None
+        if closed:
+            first = start_noise(fold(keys, 1), x[:, :1].shape)
+            before = self.denoiser.schedule.mix(jnp.zeros_like(first), first, 1.0)
         words = self.tokenizer.tokens(prompts)
         # The empty prompt is the null that training dropped captions to.
         against = self.tokenizer.tokens([how.negative] * len(prompts)) if how.negative else None

@@ -87,6 +87,10 @@ class Pipeline(Tasks):
         """Raises what `generate` would raise before it begins."""
         self._plan(list(prompts), size, Sampling.of(**settings))
 
+    def check_refine(self, prompt: str, size: Size, *, strength: float, **settings: Any) -> None:
+        """Raises what `refine` to `size` pixels would raise before it begins."""
+        self._ready_to_refine(prompt, size, strength, Sampling.of(**settings))
+
     def image(
         self, prompt: str, *, height: int = 64, width: int = 64, **settings: Unpack[Settings]
     ) -> Clip:
@@ -111,7 +115,8 @@ class Pipeline(Tasks):
         ValueError if parts of another clip lie there, else what `generate` and `write_video` raise.
         """
         size = Size(frames, height, width)
-        how, tile, hops = self._plan([prompt], size, Sampling.of(**settings), streams=True)
+        streams = os.fspath(path).lower().endswith(".mp4")
+        how, tile, hops = self._plan([prompt], size, Sampling.of(**settings), streams=streams)
         check_output(path, frames=frames, fps=self.fps)
         told = self.clip(
             np.zeros((0, height, width, 3), np.uint8),
@@ -161,12 +166,10 @@ class Pipeline(Tasks):
         Raises ValueError for another strength or an impossible size, VideoError for a file that
         cannot be read, and MemoryError, with the estimate, for a size that does not fit.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength={strength}: give a number in 0..1")
         how = Sampling.of(**settings)
         old = read_frames(small, fps=self.fps, what="small")
         size = Size(len(old), height, width)
-        codec, how = self._ready(prompt, size, how, given=strength == 0)
+        codec, how = self._ready_to_refine(prompt, size, strength, how)
         rows, columns = old.shape[1:3]
         # Sides that were divided and rounded down are off by less than a pixel of the small clip.
         if abs(height * columns - width * rows) >= max(height, width):
@@ -183,6 +186,11 @@ class Pipeline(Tasks):
         made = self.sampled(canvas, prompt, how, noise=noise)
         frames = codec.decode(made)[0][:, :height, :width]
         return self.clip(frames, how, task="refine", prompt=prompt, size=size, strength=strength)
+
+    def _ready_to_refine(self, prompt: str, size: Size, strength: float, how: Sampling) -> Any:
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength={strength}: give a number in 0..1")
+        return self._ready(prompt, size, how, given=strength == 0, encodes=size.frames)
 
     def _plan(
         self,

@@ -194,7 +194,8 @@ def roll(
             )
             if past is not None and hop.given:
                 canvas = canvas.put(past[:, -hop.given :], at=hop.at)
-            settings = loosened(how) if hop.at else how
+            # What the first is given has no such faults: it was encoded.
+            settings = loosened(how) if number and hop.at else how
             own = fold(keys, number) if number else keys
             begin = hop.at + hop.given
             latent = model.sample(canvas, prompts, settings, keys=own, tick=tick)

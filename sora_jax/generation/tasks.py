@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.arrays import Size
+from sora_jax.generation.canvas import RING_CONTEXT
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.gaps import BETWEEN, Gaps, blank_like
-from sora_jax.generation.inputs import Frames, Given, fit, like, read_frames
-from sora_jax.generation.pixels import Codec
+from sora_jax.generation.inputs import Frames, Given, read_frames
+from sora_jax.generation.pixels import PREROLL, Codec
 from sora_jax.generation.rollout import LEAST
 from sora_jax.generation.settings import Sampling, Settings
 
@@ -55,9 +56,8 @@ class Tasks(Gaps):
     ) -> Clip:
         """Returns a clip that begins with an image; of a video, with its first frame."""
         how = Sampling.of(**settings)
-        still = read_frames(image, fps=self.fps, what="image", count=1)
-        still = fit(still, height=height, width=width, what="image")
-        codec, how = self._ready(prompt, Size(frames, *still.shape[1:3]), how)
+        still = read_frames(image, fps=self.fps, what="image", count=1, height=height, width=width)
+        codec, how = self._ready(prompt, Size(frames, *still.shape[1:3]), how, encodes=1)
         made = codec.decode(self.followed(codec.encode(still), prompt, frames - 1, how))[0]
         return self.clip(_cut(made, 0, frames, still), how, task="animate", prompt=prompt)
 
@@ -82,9 +82,9 @@ class Tasks(Gaps):
             raise ValueError(f"direction is {direction!r}; give forward or backward")
         if frames < 1:
             raise ValueError(f"frames={frames}: give at least one new frame")
-        old = fit(read_frames(video, fps=self.fps), height=height, width=width)
+        old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(len(old) + frames, *old.shape[1:3])
-        codec, how = self._ready(prompt, size, how)
+        codec, how = self._ready(prompt, size, how, encodes=len(old) + self.standstill)
         if direction == "forward":
             latent, before = codec.encode_ending(old)
             latent = self.followed(latent, prompt, frames, how)
@@ -117,10 +117,10 @@ class Tasks(Gaps):
         if video is None:
             count = self.whole(frames, "the loop", most=self.most_around)
             size = Size(count, height or 64, width or 64)
-            codec, how = self._ready(prompt, size, how, given=False, encodes=False)
+            codec, how = self._ready(prompt, size, how, given=False, more=RING_CONTEXT, closed=True)
             latent = self.ring(prompt, size, how)
             return self.clip(codec.decode_ring(latent)[:, : size.height, : size.width], how, **told)
-        old = fit(read_frames(video, fps=self.fps), height=height, width=width)
+        old = read_frames(video, fps=self.fps, height=height, width=width)
         whole, rest = divmod(len(old), step)
         if whole < LEAST:
             raise ValueError(
@@ -133,7 +133,15 @@ class Tasks(Gaps):
         most = self.most_between(2 * whole)
         gap = self.whole(frames, "the way back", most=most, lost=rest)
         old = old[: whole * step]
-        codec, how = self._ready(prompt, Size(len(old) + gap, *old.shape[1:3]), how)
+        codec, how = self._ready(
+            prompt,
+            Size(len(old) + gap, *old.shape[1:3]),
+            how,
+            encodes=len(old) + self.standstill,
+            # The clip on both sides of the way back.
+            more=whole,
+            closed=True,
+        )
         latent = codec.encode_lone(old)
         bridge = self.bridge(latent, latent, prompt, gap // step, how)
         made = codec.decode_ring(np.concatenate([latent, bridge], axis=1))
@@ -158,12 +166,12 @@ class Tasks(Gaps):
         levels = np.atleast_1d(np.asarray(strength, np.float32))
         if levels.ndim > 1 or not levels.size or not np.all((levels >= 0) & (levels <= 1)):
             raise ValueError(f"strength={strength}: give numbers in 0..1")
-        old = fit(read_frames(video, fps=self.fps), height=height, width=width)
+        old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(*old.shape[:3])
         count = self.vae.latent_size(size).frames
         moments = np.linspace(0, 1, len(levels)), np.linspace(0, 1, count)
         level = np.interp(moments[1], moments[0], levels)[:, None, None]
-        codec, how = self._ready(prompt, size, how, given=not level.all())
+        codec, how = self._ready(prompt, size, how, given=not level.all(), encodes=len(old))
         latent = codec.encode(old)
         canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=level)
         made = self.sampled(canvas, prompt, how)
@@ -187,14 +195,14 @@ class Tasks(Gaps):
         """
         how = Sampling.of(own=BETWEEN, **settings)
         step = self.vae.factor.frames
-        a = fit(
-            read_frames(first, fps=self.fps, what="first"), height=height, width=width, what="first"
-        )
-        b = like(read_frames(second, fps=self.fps, what="second"), a, what="second")
+        a = read_frames(first, fps=self.fps, what="first", height=height, width=width)
+        b = read_frames(second, fps=self.fps, what="second", stretched=a.shape[1:3])
         given = self.vae.latent_size(Size(len(a), 1, 1)).frames + -(-len(b) // step)
         gap = self.whole(frames, "what connects them", most=self.most_between(given))
         size = Size(len(a) + gap + len(b), *a.shape[1:3])
-        codec, how = self._ready(prompt, size, how)
+        codec, how = self._ready(
+            prompt, size, how, encodes=len(a) + len(b) + self.standstill, more=1
+        )
         (before, skipped), after = codec.encode_ending(a), codec.encode_lone(b)
         bridge = self.bridge(before, after, prompt, gap // step, how, begins=True)
         made = codec.decode(np.concatenate([before, bridge, after], axis=1))[0]
@@ -226,12 +234,12 @@ class Tasks(Gaps):
         what it showed.
         """
         how = Sampling.of(**settings)
-        old = fit(read_frames(video, fps=self.fps), height=height, width=width)
+        old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(*old.shape[:3])
         span = span or (0, len(old))
         rectangle = Box(*(box or (0, 0, *old.shape[1:3])))
         _check_part(old, span, rectangle)
-        codec, how = self._ready(prompt, size, how)
+        codec, how = self._ready(prompt, size, how, encodes=len(old))
         part = self._part(span, rectangle)
         whole, around = self._enlarged(size, part)
         if (whole, around) != (tuple(span), rectangle):
@@ -245,11 +253,26 @@ class Tasks(Gaps):
         return self.clip(_cut(codec.decode(made)[0], 0, len(old), old), how, **told)
 
     def _ready(
-        self, prompt: str, size: Size, how: Sampling, *, given: bool = True, encodes: bool = True
+        self,
+        prompt: str,
+        size: Size,
+        how: Sampling,
+        *,
+        given: bool = True,
+        encodes: int = 0,
+        more: int = 0,
+        closed: bool = False,
     ) -> tuple[Codec, Sampling]:
         """The autoencoder at work and the settings that apply; see `prepare`."""
-        how, need = self.prepare([prompt], size, how, given=given, encodes=encodes)
+        how, need = self.prepare(
+            [prompt], size, how, given=given, encodes=encodes, more=more, closed=closed
+        )
         return self.codec(need.tile), how
+
+    @property
+    def standstill(self) -> int:
+        """Frames that are encoded before those of a clip that is encoded by itself."""
+        return self.vae.pixel_size(Size(1 + PREROLL, 1, 1)).frames
 
     def _part(self, span: tuple[int, int], box: Box) -> tuple[slice, slice, slice]:
         """The latents that hold a pixel of a part of a clip."""

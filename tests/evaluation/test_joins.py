@@ -31,8 +31,16 @@ def test_real_neighbours_have_no_seam_and_a_cut_has(clips):
 def test_a_frozen_frame_and_a_fade_change_how_things_move(clips):
     real = np.mean([joins.velocity_mismatch(clip, AT) for clip in clips])
     still = np.mean([joins.velocity_mismatch(joins.frozen(clip, AT, 8), AT) for clip in clips])
+    fades = [joins.cross_fade(*pair, AT - 2, AT + 2) for pair in pairs(clips)]
     assert still > real + 0.3
+    assert np.mean([joins.velocity_mismatch(clip, AT) for clip in fades]) > real + 0.3
     assert joins.velocity_mismatch(clips[0][:1].repeat(17, 0), AT) == 0
+
+
+def test_one_frame_on_a_side_tells_no_velocity(clips):
+    for at in (1, len(clips[0]) - 1):
+        with pytest.raises(ValueError, match="two frames on both sides"):
+            joins.velocity_mismatch(clips[0], at)
 
 
 def test_velocity_is_read_in_pixels_per_frame():

@@ -36,6 +36,7 @@ def small(*, frames: int = 0) -> GenerativeModel:
 def room(monkeypatch: Any) -> Any:
     """Sets the memory that there is, none of it in use."""
     monkeypatch.setattr(memory, "in_use_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "free_bytes", lambda: None)
 
     def given(there: int | None) -> None:
         monkeypatch.setattr(memory, "available_bytes", lambda: there)
@@ -81,7 +82,33 @@ def test_what_is_encoded_counts_too(room: Any, monkeypatch: Any) -> None:
     room(None)
     monkeypatch.setattr(memory, "decoder_bytes", lambda *_, **__: 0)
     plain = needed(small(), LARGE, estimates=1).bytes
-    assert needed(small(), LARGE, estimates=1, encodes=True).bytes > plain
+    assert needed(small(), LARGE, estimates=1, encodes=17).bytes > plain
+
+
+def test_a_ring_and_what_is_seen_beside_the_clip_count_too(room: Any, monkeypatch: Any) -> None:
+    room(None)
+    monkeypatch.setattr(memory, "decoder_bytes", lambda *_, **__: 0)
+    size = LARGE._replace(frames=16)
+    plain, closed, seen = (
+        needed(small(), size, estimates=1, **more).bytes
+        for more in ({}, {"closed": True}, {"more": 20})
+    )
+    # Round the ring before it begins: five latents and a first one.
+    assert closed - plain == 2 * 3 * 21 * 800 * 640
+    assert seen > plain
+
+
+def test_what_others_have_is_not_free(room: Any, monkeypatch: Any) -> None:
+    room(2**40)
+    need = needed(small(), LARGE, estimates=1).bytes
+    monkeypatch.setattr(memory, "free_bytes", lambda: need - 1)
+    with pytest.raises(MemoryError, match=r"1024.0 GiB, of which .* are free"):
+        needed(small(), LARGE, estimates=1)
+
+
+def test_what_is_free_is_told_by_the_machine() -> None:
+    free = memory.free_bytes()
+    assert free is not None and memory.in_use_bytes() < free < 2 * available_bytes()
 
 
 def test_the_need_is_told_before_the_first_step(room: Any, monkeypatch: Any, caplog: Any) -> None:

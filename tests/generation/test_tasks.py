@@ -14,6 +14,7 @@ from sora_jax.data.video import write_video
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.joins import changes
+from sora_jax.generation import inputs, memory
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.model import GenerativeModel
@@ -269,6 +270,17 @@ def test_a_clip_has_as_many_frames_whether_it_is_a_file_or_not(tmp_path):
     of_clip = read_frames(Clip(frames=frames, fps=16.0, metadata={}), fps=8.0)
     assert of_file.shape == of_clip.shape == (9, 24, 16, 3)
     assert np.array_equal(of_clip, frames[::2]) and psnr(of_file, of_clip).min() > 25
+
+
+def test_a_file_that_is_made_smaller_is_read_a_part_at_a_time(tmp_path, monkeypatch):
+    write_video(tmp_path / "large.mp4", clip(17, 48, 32), fps=8)
+    whole = read_frames(tmp_path / "large.mp4", fps=8.0, height=24)
+    monkeypatch.setattr(inputs, "_PART", 5 * 48 * 32 * 3)
+    parts = read_frames(tmp_path / "large.mp4", fps=8.0, height=24)
+    assert parts.shape == (17, 24, 16, 3) and np.array_equal(parts, whole)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1)
+    with pytest.raises(MemoryError, match=r"large.mp4: its 17 frames of 24 x 16 pixels"):
+        read_frames(tmp_path / "large.mp4", fps=8.0, height=24)
 
 
 def test_files_are_read_at_the_rate_of_the_model(tmp_path, told):
