@@ -58,6 +58,11 @@ class DamagedError(CheckpointError):
     """A checkpoint, or a part of it, cannot be read."""
 
 
+def _never(step: int) -> bool:
+    del step
+    return False
+
+
 class Checkpoints:
     """The training checkpoints of one run: asynchronous, atomic, the newest `keep` kept.
 
@@ -74,6 +79,9 @@ class Checkpoints:
                 max_to_keep=keep, create=True, cleanup_tmp_directories=True
             ),
         )
+        # It would ask JAX for a notice by the step's number, from a thread too, and so put out the
+        # count on which all processes agree when to stop (`training.preemption`).
+        self._manager.reached_preemption = _never
         self._begun: int | None = None
         self._failed: set[int] = set()
 

@@ -110,6 +110,13 @@ def search(
             (plan,) = _plans(train, ((size, rows),), on, devices)
             if plan.fits:
                 break
+        if plain and guess.remat != "full":
+            # With what the search took as well: else its mesh might win by that alone.
+            same = _with(stage, along.mesh, guess.remat)
+            (other,) = _plans(same, ((size, rows),), on, devices)
+            compared.append(other)
+            if other.fits and not (plain.fits and plain.step_seconds <= other.step_seconds):
+                along, plain = same, other
         if plain and plain.fits and not (plan.fits and plan.step_seconds < plain.step_seconds):
             train, plan = along, plain
         plans.append(plan)
@@ -282,7 +289,7 @@ def _seconds(
         "compute": flops / chip.flops,
         "memory": (update + activations + received) / chip.hbm_rate,
         # A ring along one side of the torus has two of a chip's links.
-        "exchange": sum(each.sent for each in exchanged) / (chip.ici_rate * 2 / chip.links),
+        "exchange": sum(each.carried for each in exchanged) / (chip.ici_rate * 2 / chip.links),
     }
 
 

@@ -23,6 +23,7 @@ from sora_jax.models import accounting
 from sora_jax.models.accounting.cost import bytes_of
 from sora_jax.models.dit import DiT
 from sora_jax.models.remat import Remat
+from sora_jax.parallel.hlo import detour
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.parallel.topology import Chip
 
@@ -104,16 +105,17 @@ def guess(
     tokens = cost.tokens / (d * f * s) * model.width * width
     exchanged = (passes * width + 4) * parameters / t * share(f * s)
     exchanged += 2 * 4 * parameters / (f * s * t) * share(d)
-    exchanged += model.depth * passes * 4 * tokens / t * share(s)
     exchanged += model.depth * passes * 2 * 2 * tokens * share(t)
+    swapped = model.depth * passes * 4 * tokens / t * share(s)
     return Guess(
         mesh=mesh,
         remat=remat,
         bytes=held + activations + 2 * 4 * parameters / (f * s * t),
         seconds={
             "compute": (cost.training_flops + cost.recomputed) / (d * f * s * t) / chip.flops,
-            "memory": 2 * (held + activations + exchanged) / chip.hbm_rate,
-            "exchange": exchanged / (chip.ici_rate * 2 / chip.links),
+            "memory": 2 * (held + activations + exchanged + swapped) / chip.hbm_rate,
+            "exchange": (exchanged + swapped * (detour("all-to-all", s) if s > 1 else 0))
+            / (chip.ici_rate * 2 / chip.links),
         },
     )
 

@@ -85,6 +85,8 @@ the host. Sources: pull requests of MaxDiffusion, and tpu-recipes.
 | 14B at 75,600 tokens, offload | 4 of v5p | 1 | 32.8 | 577 | 32.5 % | 48.7 | 273 |
 | the same, full remat | 4 of v5p | 1 | 36.7 | 515 | 29.0 % | 49.4 | 273 |
 | the same | 64 of Ironwood | 32 | 24.6 | 1,538 | 17.3 % | | tpu-recipes |
+| an expert of Wan 2.2, 14B | 64 of Ironwood | | 39.7 | | | | 470, open |
+| the same, another backward kernel | 64 of Ironwood | | 13.57 | | 33.3 % | | 487, open |
 
 They publish no training step of 1.3B on a TPU, and none on v5e or v6e. Their parameters and moments
 are bfloat16, without an average.

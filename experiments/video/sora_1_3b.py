@@ -83,6 +83,8 @@ experiment = (
         # Of each host, which encodes by itself: a clip for each of its four chips.
         mesh=MESH,
         rows=4,
+        # Latents enough to tell their mean and deviation; all would be a pass over the data.
+        measure_steps=500,
     ),
     Train(
         name="transformer",

@@ -114,11 +114,13 @@ def render(plans: Sequence[Plan]) -> str:
         if plan.refused:
             console.print(f"  {plan.refused}", markup=False)
             continue
+        kinds = ", ".join(f"{kind} {held / 2**30:.2f}" for kind, held in plan.bytes.items())
+        console.print(f"{plan.bucket}: GiB of a chip: {kinds}", markup=False)
         sent = ", ".join(
             f"{each.kind} among {each.devices}: {each.sent / 2**30:.2f} GiB in {each.times}"
             for each in plan.exchanged[:5]
         )
-        console.print(f"{plan.bucket}: sends {sent or 'nothing'}", markup=False)
+        console.print(f"  sends {sent or 'nothing'}", markup=False)
         console.print(f"  kernels: {', '.join(plan.kernels) or 'plain XLA'}", markup=False)
         if plan.stacks:
             stacks = ", ".join(str(list(shape)) for shape in plan.stacks)

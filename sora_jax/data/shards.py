@@ -116,7 +116,7 @@ class LatentWriter:
         if self._manifest.exists():
             raise FileExistsError(f"{path} already holds finished latents; remove it or use them")
         self.shards = self._whole_shards()
-        self.start = self.shards[-1]["next_step"] if self.shards else 0
+        self.start = self._taken = self.shards[-1]["next_step"] if self.shards else 0
         self._pending: list[tuple[str, LatentRecord]] = []
         self._failed: dict[str, str] = {}
 
@@ -139,8 +139,14 @@ class LatentWriter:
                 own = latent[index] if spans is None else spans[index]
                 record = self._record(row, size, latent[index], np.asarray(given), own)
                 self._pending.append((str(planned.bucket.size), record))
+        self._taken = step + 1
         if len(self._pending) >= self.rows_a_shard:
             self._write_shard(step + 1)
+
+    def keep(self) -> None:
+        """Writes what it was given so far, for one that is to go on from there."""
+        if self._pending or self._failed:
+            self._write_shard(self._taken)
 
     def finish(self) -> None:
         """Writes what is left and the manifest. Raises PlanError if there was no window at all."""

@@ -35,6 +35,22 @@ class Collective(NamedTuple):
     times: int
     sent: int
 
+    @property
+    def carried(self) -> float:
+        """Bytes that a device's two links along a ring carry for it, others' on their way too."""
+        return self.sent * detour(self.kind, self.devices)
+
+
+def detour(kind: str, devices: int) -> float:
+    """Returns how many times what a device sends its two links along a ring carry.
+
+    Sums and gathered parts go from neighbour to neighbour, both ways round. What each sends to each
+    goes n / 4 links far on average; what goes to one neighbour alone has one link.
+    """
+    if kind == "all-to-all":
+        return max(1.0, devices**2 / (4 * (devices - 1)))
+    return 2.0 if kind == "collective-permute" else 1.0
+
 
 def collectives(text: str) -> list[Collective]:
     """Returns what devices exchange in one run of a program, most bytes first."""

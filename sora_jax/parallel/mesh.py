@@ -130,7 +130,10 @@ class Mesh:
 
 def _laid_out(shape: tuple[int, ...], devices: Sequence[Any]) -> Any:
     """Devices in the shape of a mesh, neighbours in it being neighbours in the machine."""
-    slices = {getattr(device, "slice_index", 0) for device in devices}
+    # GPUs have a number of this name too, that of their host, which sets no bounds to a mesh.
+    slices = {
+        getattr(device, "slice_index", 0) if device.platform == "tpu" else 0 for device in devices
+    }
     if len(slices) == 1:
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     if len(slices) != shape[0]:

@@ -37,6 +37,8 @@ def join(
             num_processes=count,
             process_id=index,
             heartbeat_timeout_seconds=SILENT,
+            # One that ends for a notice waits for the others so long, and no longer.
+            shutdown_timeout_seconds=SILENT,
         )
     except ValueError as error:
         raise ValueError(

@@ -80,6 +80,10 @@ class Sink(Protocol):
         self, loaded: Any, latent: np.ndarray, *, step: int, spans: np.ndarray | None = None
     ) -> None: ...
 
+    def keep(self) -> None:
+        """Has what it was given on disk."""
+        ...
+
     def finish(self) -> None: ...
 
 
@@ -117,11 +121,13 @@ class Encode:
     rows: int | None = None
     """The most rows of a batch that are encoded together, of those that divide what each process
     has of it; None takes all. Long and large clips are encoded whole, which limits how many fit."""
-    patience: float = 50.0
-    """Seconds that one of several processes has at least to read a batch, and to encode it, before
-    it counts as one that hangs and ends; ten times the longest so far if that is more."""
+    patience: float = 600.0
+    """Seconds that one of several processes has at least to read a batch, to encode it, or to write
+    latents, before it counts as one that hangs and ends; ten times the longest of its kind so far
+    if that is more. Batches are large here, and storage may be slow."""
     long_patience: float = 3600.0
-    """Seconds that the first batches of a bucket may take, for which programs are compiled."""
+    """Seconds that the first two batches of a bucket may take, for which programs are compiled, and
+    what is no batch."""
 
     def __post_init__(self) -> None:
         if self.measure_steps is not None and self.measure_steps < 1:
@@ -174,7 +180,19 @@ def _encode(
     thawed: Callable[[Any, Any], tuple[Encoder, Any]],
 ) -> None:
     """This process's share."""
-    data, share = encode.data.once().open(), processes.own_share()
+    watched = _Watched.of(encode)
+    with watched.notice, watched.watchdog:
+        _encode_watched(watched, folder, thawed)
+
+
+def _encode_watched(
+    watched: _Watched,
+    folder: epath.Path,
+    thawed: Callable[[Any, Any], tuple[Encoder, Any]],
+) -> None:
+    encode, share = watched.encode, processes.own_share()
+    with watched.watchdog.other("opening the data"):
+        data = encode.data.once().open()
     assert isinstance(data, OpenedPixels)
     devices = _devices(encode, data, share)
     # What an earlier run measured is kept: latents must not be normalised in two ways.
@@ -187,8 +205,7 @@ def _encode(
         objective, params = _trained(encode.autoencoder, next(iter(data.shapes.values())))
     data.check(objective)
     params = jax.device_put(params, NamedSharding(devices, PartitionSpec()))
-    watched = _Watched.of(encode)
-    with encode.mesh.use(devices), watched.notice, watched.watchdog:
+    with encode.mesh.use(devices):
         place = encode.mesh.batch_sharding(devices)
         if not measured:
             totals = _measured(watched, objective, params, data, place)
@@ -200,8 +217,17 @@ def _encode(
         if (folder / f"manifest-{share.parts[0]:05d}-of-{share.of:05d}.json").exists():
             return
         sink = data.sink(str(folder), encoder=weights, share=share)
-        encode_all, encode_spans = jax.jit(objective.encode), jax.jit(objective.encode_spans)
-        steps = range(sink.start, data.epoch_steps)
+        _write(watched, objective, params, data, place, sink)
+
+
+def _write(
+    watched: _Watched, objective: Encoder, params: Any, data: OpenedPixels, place: Any, sink: Sink
+) -> None:
+    """Encodes what is left of the data into the sink."""
+    encode, share, watchdog = watched.encode, processes.own_share(), watched.watchdog
+    encode_all, encode_spans = jax.jit(objective.encode), jax.jit(objective.encode_spans)
+    steps = range(sink.start, data.epoch_steps)
+    try:
         for step, loaded in watched.batches(data, share, steps, doing="encoding"):
             for name, reason in loaded.failed.items():
                 log.warning("cannot read %s (%s): it is left out", name, reason)
@@ -210,7 +236,13 @@ def _encode(
             spans = None
             if loaded.batch.spanned is not None:
                 spans = np.concatenate([encode_spans(params, part) for part in parts])
-            sink.write(loaded, latent, step=step, spans=spans)
+            with watchdog.alone(f"latents of batch {step} to be written", kind="writing"):
+                sink.write(loaded, latent, step=step, spans=spans)
+    except preemption.Preempted:
+        with watchdog.alone("latents to be kept", kind="writing"):
+            sink.keep()
+        raise
+    with watchdog.alone("latents to be finished", kind="writing"):
         sink.finish()
 
 

@@ -59,7 +59,27 @@ def run(
     """
     folder = located(folder)
     record = config.to_json(train) if record is None else record
-    data = train.data.open()
+    watchdog = Watchdog(train.name, patience=train.patience, long_patience=train.long_patience)
+    with watchdog:
+        with watchdog.other("opening the data"):
+            data = train.data.open()
+        train, devices = _placed(train, data)
+        with watchdog.other("copying what it depends on"):
+            checkpoints = Checkpoints(folder, keep=train.keep)
+            fresh = checkpoints.latest() is None
+            if processes.first():
+                for name, source in data.artifacts.items():
+                    copy_frozen(source, folder / name, replace=fresh)
+            processes.wait_for_all(f"{train.name}: what it depends on is copied")
+        with train.mesh.use(devices):
+            run = _Run(train, folder, record, data, devices, checkpoints, profile, watchdog)
+            with run.notice:
+                return run.go()
+
+
+def _placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
+    """The run on the devices that there are, and these. Raises MeshError or ValueError where it
+    does not suit them, its data or itself."""
     data.check(train.objective)
     there = slice_of(jax.devices())
     if there:
@@ -76,16 +96,7 @@ def run(
         )
     for name, batch in data.shapes.items():
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
-    checkpoints = Checkpoints(folder, keep=train.keep)
-    fresh = checkpoints.latest() is None
-    if processes.first():
-        for name, source in data.artifacts.items():
-            copy_frozen(source, folder / name, replace=fresh)
-    processes.wait_for_all(f"{train.name}: what it depends on is copied")
-    with train.mesh.use(devices):
-        run = _Run(train, folder, record, data, devices, checkpoints, profile)
-        with run.watchdog, run.notice:
-            return run.go()
+    return train, devices
 
 
 class _Run:
@@ -100,6 +111,7 @@ class _Run:
         devices: jax.sharding.Mesh,
         checkpoints: Checkpoints,
         profile: tuple[int, int] | None,
+        watchdog: Watchdog,
     ):
         self.train, self.folder, self.record, self.data = train, folder, record, data
         self.checkpoints, self.profile = checkpoints, profile
@@ -108,12 +120,8 @@ class _Run:
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         share = self.train.mesh.share(self.devices)
         self.meter, self.interval = Meter(), Interval(len(share.parts) / share.of)
-        self.watchdog = Watchdog(
-            train.name,
-            patience=train.patience,
-            long_patience=train.long_patience,
-            sizes={name: _size(batch) for name, batch in data.shapes.items()},
-        )
+        self.watchdog = watchdog
+        watchdog.sizes = {name: _size(batch) for name, batch in data.shapes.items()}
         self.notice = Notice()
         self.watcher = ThreadPoolExecutor(1, thread_name_prefix="finished")
         self.pending: tuple[str, Any] | None = None
@@ -187,7 +195,8 @@ class _Run:
 
     def save_all(self, why: str) -> None:
         """Saves the last step, if that has not been done, and waits until it is on disk."""
-        done = int(self.state.step)
+        with self.watchdog.other("the last step"):
+            done = int(self.state.step)
         log.warning("%s: %s, saving step %d", self.train.name, why, done)
         # In each process or in none: what one could not write all write again.
         with self.watchdog.other(f"saving step {done}"):
@@ -217,7 +226,8 @@ class _Run:
         self.pending = (loaded.bucket, metrics)
         self.watch(metrics)
         if self.profiling and next_step == min(profiled_to, self.train.steps):
-            jax.block_until_ready(self.state)
+            with self.watchdog.other(f"step {next_step}"):
+                jax.block_until_ready(self.state)
             jax.profiler.stop_trace()
             self.profiling = False
         last = next_step == self.train.steps
@@ -315,7 +325,8 @@ class _Run:
         """Starts to write a checkpoint."""
         if self.writer is not None:
             self.writer.flush()
-        state = jax.block_until_ready(self.state)
+        with self.watchdog.other(f"step {step}"):
+            state = jax.block_until_ready(self.state)
         trees = {"params": state.params, "ema": state.ema, "moments": state.counters()}
         position = {
             "step": step,

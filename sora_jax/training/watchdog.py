@@ -41,21 +41,15 @@ class Watchdog:
     long_patience  seconds for all else, and for the first two steps: nothing tells one that is slow
                    from one that hangs. (The first is not measured: hosts differ most in how long
                    they take to begin.)
-    sizes          of buckets, the clips of a batch and the values of a clip.
+    sizes          of buckets, once they are known: the clips of a batch, the values of a clip.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        patience: float,
-        long_patience: float,
-        sizes: Mapping[str, tuple[int, int]] | None = None,
-    ):
+    def __init__(self, name: str, *, patience: float, long_patience: float):
         self._name, self._patience, self._long_patience = name, patience, long_patience
-        self._sizes = sizes or {}
+        self.sizes: Mapping[str, tuple[int, int]] = {}
         self._wait: _Wait | None = None
         self._begun = False
+        self._met: set[str] = set()
         self._longest: dict[str, float] = {}
         self._left = threading.Event()
 
@@ -69,15 +63,17 @@ class Watchdog:
 
     def step(self, number: int, *, bucket: str) -> contextlib.AbstractContextManager[None]:
         """Within this the devices of all processes should finish step `number`."""
-        return self._measured(_of_others(f"step {number}"), bucket)
+        return self._measured(_of_others(f"step {number}"), bucket, begun=self._begun)
 
     def alone(self, what: str, *, kind: str) -> contextlib.AbstractContextManager[None]:
         """Within this the process does something by itself, which takes about as long as what it
-        did before of the same kind."""
-        return self._measured(f"for {what}: it hangs, and ends", kind)
+        did before of the same kind; the first of each is not measured, as it may compile."""
+        begun = kind in self._met
+        self._met.add(kind)
+        return self._measured(f"for {what}: it hangs, and ends", kind, begun=begun)
 
     @contextlib.contextmanager
-    def _measured(self, told: str, kind: str) -> Iterator[None]:
+    def _measured(self, told: str, kind: str, *, begun: bool) -> Iterator[None]:
         began, expected = time.monotonic(), self._expected(kind)
         limit = self._long_patience
         if expected is not None:
@@ -87,7 +83,7 @@ class Watchdog:
             yield
         finally:
             self._wait = None
-            if self._begun:
+            if begun:
                 took = time.monotonic() - began
                 self._longest[kind] = max(self._longest.get(kind, 0.0), took)
             self._begun = True
@@ -95,10 +91,10 @@ class Watchdog:
     def _expected(self, kind: str) -> float | None:
         """The seconds that it has taken at most; or that another bucket lets expect, whose work is
         in proportion to its values, or with attention to their square."""
-        if kind in self._longest or kind not in self._sizes:
+        if kind in self._longest or kind not in self.sizes:
             return self._longest.get(kind)
-        rows, values = self._sizes[kind]
-        known = [(t, *self._sizes[of]) for of, t in self._longest.items() if of in self._sizes]
+        rows, values = self.sizes[kind]
+        known = [(t, *self.sizes[of]) for of, t in self._longest.items() if of in self.sizes]
         return max(
             (took * rows / r * max(values / v, (values / v) ** 2) for took, r, v in known),
             default=None,

@@ -168,6 +168,18 @@ def test_a_writer_that_was_killed_is_continued_to_the_same_latents(tmp_path: Pat
     assert ours.keys() == theirs.keys()
 
 
+def test_what_a_writer_was_asked_to_keep_is_not_encoded_again(tmp_path: Path, folder: str):
+    data = CLIPS.open()
+    noticed = data.sink(str(tmp_path))
+    write(data, noticed, steps=3)
+    noticed.keep()
+    again = data.sink(str(tmp_path))
+    assert again.start == 3
+    write(data, again)
+    again.finish()
+    assert rows(latents(str(tmp_path))).keys() == rows(latents(folder)).keys()
+
+
 def test_unfinished_latents_of_other_clips_are_not_mixed_in(tmp_path: Path):
     data = CLIPS.open()
     writer = data.sink(str(tmp_path))

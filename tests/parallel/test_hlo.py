@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
 
@@ -108,3 +109,11 @@ def test_layers_gathered_all_at_once_are_told_from_those_gathered_in_turn() -> N
 
     assert (5, 16, 16) in shapes(at_once=True)
     assert (5, 16, 16) not in shapes(at_once=False)
+
+
+def test_what_goes_far_or_one_way_takes_more_of_a_ring_s_links() -> None:
+    rows = [Collective(kind, n, 1, 1000) for kind in ("all-gather", "all-to-all") for n in (2, 8)]
+    assert [row.carried for row in rows] == pytest.approx([1000, 1000, 1000, 1000 * 64 / 28])
+    # Of b bytes among n, each link carries b n / 8: what is sent is b (n - 1) / n, on two of them.
+    assert rows[3].carried / 2 == pytest.approx(1000 * 8 / 7 * 8 / 8)
+    assert Collective("collective-permute", 4, 1, 1000).carried == 2000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +16,9 @@ from jax.sharding import PartitionSpec
 from sora_jax.models.block_vae import BlockVAE
 from sora_jax.models.discriminator import PatchDiscriminator
 from sora_jax.models.dit import DiT
-from sora_jax.models.text import ByteEncoder, LabelEncoder
+from sora_jax.models.text import ByteEncoder, LabelEncoder, WordEncoder
 from sora_jax.models.vae import VAE
-from sora_jax.parallel.mesh import Mesh, MeshError
+from sora_jax.parallel.mesh import Mesh, MeshError, _laid_out
 from sora_jax.parallel.rules import Rules
 
 
@@ -76,6 +77,7 @@ def test_every_dimension_that_a_model_names_has_a_rule(monkeypatch: pytest.Monke
         (PatchDiscriminator(width=4, levels=2), (clip,)),
         (dit, (latent, jnp.zeros((2, 1, 1, 1)), features, length)),
         (ByteEncoder(8, 1, 1), (text, length)),
+        (WordEncoder(8, 1, 1), (text, length)),
         (LabelEncoder(3, 8), (text[:, :1], length)),
     ]
     mesh = Mesh(fsdp=2, tensor=2)
@@ -88,3 +90,12 @@ def test_every_dimension_that_a_model_names_has_a_rule(monkeypatch: pytest.Monke
                     named.update(name for name in leaf.names if name is not None)
     assert {"embed", "channels_out", "channels", "tokens", "text_embed"} <= named
     assert named <= {field.name for field in dataclasses.fields(Rules)}
+
+
+def test_gpus_of_several_hosts_make_one_mesh():
+    gpus = [
+        SimpleNamespace(platform="gpu", device_kind="H100", id=i, slice_index=i // 2)
+        for i in range(8)
+    ]
+    laid = _laid_out((1, 1, 8, 1, 1), gpus)  # pyright: ignore[reportArgumentType]
+    assert laid.shape == (1, 1, 8, 1, 1) and len({device.id for device in laid.flat}) == 8

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 from etils import epath
+from jax.experimental import multihost_utils
 
 from sora_jax.checkpoint import CheckpointError, Checkpoints
 from sora_jax.parallel.mesh import Mesh, MeshError
@@ -207,6 +208,19 @@ def test_a_notice_of_the_machine_s_end_saves_the_step_and_asks_to_be_started_aga
     assert Checkpoints(tmp_path / "cut").latest() == 4
     resumed = run(toy(steps=12, save_every=9), tmp_path / "cut", record={})
     assert same(resumed, run(toy(steps=12, save_every=9), tmp_path / "whole", record={}))
+
+
+def test_saving_never_asks_for_a_notice_by_the_step_s_number(tmp_path: Path, monkeypatch: Any):
+    # It would set the count on which several processes agree when to stop (`preemption`).
+    asked: list[int] = []
+
+    def counted(step: int) -> bool:
+        asked.append(step)
+        return False
+
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", counted)
+    run(toy(steps=4, save_every=2), tmp_path, record={})
+    assert Checkpoints(tmp_path).latest() == 4 and not asked
 
 
 def test_steps_are_profiled_for_tensorboard(tmp_path: Path):
