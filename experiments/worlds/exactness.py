@@ -56,8 +56,11 @@ def promised(truth: Any, name: str) -> np.ndarray:
         return true >= 0
     if name in ("rubber", "area", "centre") and hasattr(truth, "pieces"):
         return truth.pieces >= 0
-    # A state of markers promises each of them, and all of what there is of a colour likewise.
-    if sure is not None and true.shape[: sure.ndim] == sure.shape and name != "gap":
+    # Of a food and a mouth it is not sure whether they touch, and so what is hidden; where they are
+    # is promised always. A state of markers promises each of them, or none of what there is of it,
+    # and all of what there is of a colour likewise.
+    touching = not hasattr(truth, "bites") or name in ("contact", "bites")
+    if sure is not None and true.shape[: sure.ndim] == sure.shape and touching:
         return sure
     return np.ones(true.shape[:1] if name in PIXELS else true.shape, bool)
 

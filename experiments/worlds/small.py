@@ -36,7 +36,8 @@ from sora_jax.training.train import Train
 ONE = Mesh(devices=1)
 CHANNELS = 32
 TURNS = Rotary(fastest=1.57, base=10.0)
-# Of the longest captions, 3 % lose their end in training: each place costs.
+# Half of occluder's descriptive captions lose their end in training, a sixth of those of cuts, and
+# hardly any other: each place costs.
 WHOLE, TEXT = Bytes(length=400), Bytes(length=320)
 # Single sprites besides: what a caption says of them can be learnt from each of its words.
 WORLDS = (Sprites(most=1), *ALL)
