@@ -10,8 +10,8 @@ cut, a cross-fade or a frozen frame have (the floors), by the same measures (`ev
     given back    PSNR of the given frames, less that of the autoencoder's own reconstruction, dB
     seam          the change at the join over the median change around it
     velocity      how differently things move before and after the join, pixels per frame
-    closure       the seam from the last frame of a loop to its first; file: of the loop written to
-                  an MP4 and read back
+    closure       the seam from the last frame of a loop to its first; mp4, gif: of one written to
+                  an MP4 or a GIF and read back
     diversity     RMS difference of three beginnings with one ending, grey levels. Of a sprite the
                   ending tells the beginning; of a painting and of shots it does not. Codec: of the
                   same beginning coded in two ways, at other frames of a latent.
@@ -106,7 +106,12 @@ class Tasks:
             return float(np.minimum(psnr(one, other), 100).mean())
 
         lost = [likeness(made, true) - likeness(back, true) for made, true, back in pairs]
-        self.row(task, "given back, dB", model=lost)
+        true, back = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
+        cut = [
+            likeness(other, one) - likeness(coded, one)
+            for other, one, coded in zip(self.others(true), true, back, strict=True)
+        ]
+        self.row(task, "given back, dB", model=lost, cut=cut)
 
     def join(self, task: str, made: Clips, at: int, real: Clips, real_at: int) -> None:
         """Seam and velocity at frame `at` of what was made, `real_at` of real clips; after a single
@@ -290,14 +295,14 @@ class Tasks:
         )
         self.join("loop", made, 16, self.true, SIZE.frames)
         self.closure("loop", made)
-        file = self.out / "loop.mp4"
-        written = []
-        for clip in made:
-            file.unlink(missing_ok=True)
-            write_video(file, clip, fps=self.pipeline.fps)
-            written.append(read_clip(file))
-        file.unlink()
-        self.closure("loop, file", written)
+        for ending in ("mp4", "gif"):
+            file, written = self.out / f"loop.{ending}", []
+            for clip in made:
+                file.unlink(missing_ok=True)
+                write_video(file, clip, fps=self.pipeline.fps)
+                written.append(read_clip(file))
+            file.unlink()
+            self.closure(f"loop, {ending}", written)
         texts = self.each(
             "loop of text",
             lambda i: (
@@ -314,6 +319,13 @@ class Tasks:
             real=[joins.seam_ratio(clip, SIZE.frames) for clip in self.true],
             codec=[joins.seam_ratio(clip, SIZE.frames) for clip in self.coded],
             cut=[joins.loop_closure(clip) for clip in self.given],
+            # Within the frames that lead back; the join itself is that of two clips that are one.
+            fade=[
+                joins.seam_ratio(
+                    joins.cross_fade(clip, other, SIZE.frames - 2, SIZE.frames + 2), SIZE.frames
+                )
+                for clip, other in zip(self.true, self.others(self.true), strict=True)
+            ],
             frozen=[
                 joins.loop_closure(joins.frozen(clip, len(clip), NEW - 1)) for clip in self.given
             ],
@@ -585,21 +597,26 @@ def main() -> None:
         getattr(tasks, name)()
         seconds[name] = round(time.monotonic() - start)
         print(f"{name}: {seconds[name]} s", flush=True)
-    text = (
-        f"# The tasks of {pipeline.source}\n\n{ABOUT.format(given=given, size=SIZE)}\n"
-        f"{tasks.table()}\n"
-    )
+        # After each, so that one that fails costs no other.
+        _write(tasks, given, seconds)
+    print(tasks.table())
+
+
+def _write(tasks: Tasks, given: argparse.Namespace, seconds: dict[str, int]) -> None:
+    """The page and its figures, of the tasks so far."""
     sheets = "\n".join(
         f"\n## {path.stem.replace('_', ' ').capitalize()}\n\n![{path.stem}]({path.name})"
-        for path in sorted(out.glob("*.jpg"))
+        for path in sorted(tasks.out.glob("*.jpg"))
     )
-    (out / "tasks.md").write_text(f"{text}{sheets}\n")
+    (tasks.out / "tasks.md").write_text(
+        f"# The tasks of {tasks.pipeline.source}\n\n{ABOUT.format(given=given, size=SIZE)}\n"
+        f"{tasks.table()}\n{sheets}\n"
+    )
     rows = [
         {"task": task, "measure": measure, **{arm: mean.value for arm, mean in arms.items()}}
         for task, measure, arms in tasks.rows
     ]
-    (out / "tasks.json").write_text(json.dumps({"rows": rows, "seconds": seconds}, indent=1))
-    print(text)
+    (tasks.out / "tasks.json").write_text(json.dumps({"rows": rows, "seconds": seconds}, indent=1))
 
 
 if __name__ == "__main__":
