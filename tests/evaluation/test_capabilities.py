@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from sora_jax.data.captions import Bytes
+from sora_jax.data.worlds.occluder import HIDDEN, WHOLLY
+from sora_jax.data.worlds.occluder import State as Occluded
 from sora_jax.data.worlds.occluder_scene import passage_of
 from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation import capabilities
@@ -23,7 +25,7 @@ from sora_jax.evaluation.plots import draw_capabilities
 from sora_jax.evaluation.statistics import Mean
 from sora_jax.evaluation.suite import Metric, cases
 from sora_jax.evaluation.suites import SUITES
-from sora_jax.evaluation.suites.permanence import BINS
+from sora_jax.evaluation.suites.permanence import BINS, _passage
 
 SAMPLES = 48
 
@@ -226,6 +228,64 @@ def test_what_vanishes_for_good_is_not_swapped() -> None:
             vanishing += 1
             assert math.isnan(scores["swapped"])
     assert vanishing
+
+
+def empty_ground(case: Case, true: np.ndarray) -> np.ndarray:
+    """The commonest colour of a clip, everywhere."""
+    colours, counts = np.unique(true.reshape(-1, 3), axis=0, return_counts=True)
+    return np.broadcast_to(colours[counts.argmax()], true.shape[1:])
+
+
+def test_a_flicker_is_no_passage_and_a_way_out_at_another_height_is_an_error() -> None:
+    view = np.full((12, 8), HIDDEN)
+    view[:, 0] = WHOLLY
+    view[2, 0] = HIDDEN
+    view[6:9, 0] = HIDDEN
+    centre = np.full((12, 8, 2), np.nan)
+    centre[:, 0] = np.stack([np.full(12, 20.0), np.linspace(5, 60, 12)], -1)
+    state = Occluded(
+        place="snow",
+        bar=np.tile([32.0, 45.0], (12, 1)),
+        view=view,
+        sure=np.ones((12, 8), bool),
+        kind=np.where(view == WHOLLY, 1, -1),
+        centre=centre,
+    )
+    told = _passage(state, 0, side=64)
+    assert told == {"reappears": 1.0, "swapped": 0.0, "exit_error": pytest.approx(0, abs=1e-6)}
+    # It comes out elsewhere, or not at all.
+    moved = centre.copy()
+    moved[9:, 0, 0] += 16
+    assert _passage(dataclasses.replace(state, centre=moved), 0, side=64)["exit_error"] == 0.25
+    lost = np.where(np.arange(12)[:, None] >= 6, HIDDEN, view)
+    assert _passage(dataclasses.replace(state, view=lost), 0, side=64) == {"reappears": 0.0}
+    # And what only flickers is not hidden.
+    flickers = np.where(np.arange(12)[:, None] == 2, view, np.where(view == HIDDEN, WHOLLY, view))
+    flickers[:, 1:] = HIDDEN
+    assert _passage(dataclasses.replace(state, view=flickers), 0, side=64) == {}
+
+
+@pytest.mark.parametrize("name", ["eating", "shattering"])
+def test_what_vanishes_is_not_conserved(name: str) -> None:
+    suite, worse = SUITES[name], 0
+    for case in cases(suite, 6):
+        true = case.frames()
+        state: Any = case.world.read(true)
+        touched = state.contact if name == "eating" else state.touches == 1
+        # Before the mouth touches, or right after the floor does.
+        at = max(2, int(np.argmax(touched))) + (name == "shattering")
+        gone = true.copy()
+        gone[at:] = empty_ground(case, true)
+        scores, whole = suite.scores(case, gone), suite.scores(case, true)
+        if name == "eating":
+            # Of so little food and mouth one may be taken for the other.
+            if case.world.read(gone).contact[:at].any():
+                continue
+            assert scores["idle_change"] > whole["idle_change"] + 0.01
+        else:
+            assert scores["area_error"] == 1.0 and scores["reassembles"] == 1.0
+        worse += 1
+    assert worse > 2
 
 
 def test_a_game_that_is_not_to_be_seen_breaks_no_rule_and_keeps_none() -> None:

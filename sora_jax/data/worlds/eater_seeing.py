@@ -100,11 +100,12 @@ class Eating:
 
 
 def eating(state: Eaten) -> Eating:
-    """Measures a state; perfect is (1, 0, 0, 1). Frames in which the mouth hides food do not count.
+    """Measures a state; perfect is (1, 0, 0, 1). Frames in which the mouth hides food do not count,
+    nor do those before any food is seen; where there is none any longer, all of it is missing.
 
     What is missing is what the first frame that counts shows of the food and a later one does not.
     """
-    told = np.flatnonzero(~state.contact & (state.area > 0))
+    told = np.flatnonzero(~state.contact & (np.maximum.accumulate(state.area) > 0))
     whole = np.pi * (FOOD * min(state.mask.shape[1:])) ** 2
     areas = state.area[told] / whole
     touched = np.array([state.contact[a:b].any() for a, b in itertools.pairwise(told)], bool)

@@ -174,8 +174,9 @@ def breaks_without_contact(state: State) -> bool:
 def breaks_at_contact(state: State, *, within: int = 8) -> bool | None:
     """Whether it is in pieces at most `within` frames after it has first touched the floor.
 
-    None where that is not to be told: nothing touches the floor, or the clip ends before that many
-    frames have passed; and where it broke already before. (Pieces need some frames to come apart.)
+    None where that is not to be told: nothing touches the floor, or the clip ends or nothing is
+    left before that many frames have passed; and where it broke already before. (Pieces need some
+    frames to come apart.)
     """
     touching = np.nonzero(state.touches == 1)[0]
     if not len(touching) or breaks_without_contact(state):
@@ -183,25 +184,37 @@ def breaks_at_contact(state: State, *, within: int = 8) -> bool | None:
     soon = state.pieces[touching[0] : touching[0] + within + 1]
     if (soon > 1).any():
         return True
-    return False if len(soon) > within else None
+    left = not _vanished(state)[touching[0] : touching[0] + within + 1].any()
+    return False if len(soon) > within and left else None
 
 
 def area_error(state: State) -> float:
-    """The greatest |dA| / A against the first, of frames that tell the pieces; NaN if none do."""
-    area = state.area[state.pieces > 0]
+    """The greatest |dA| / A against the first, of frames that tell the pieces; NaN if none do.
+
+    1 where it has vanished.
+    """
+    area = state.area[(state.pieces > 0) | _vanished(state)]
     return float(np.abs(area - area[0]).max() / area[0]) if len(area) else float("nan")
 
 
+def _vanished(state: State) -> np.ndarray:
+    """Frames in which nothing is seen any longer."""
+    return (state.area == 0) & (np.maximum.accumulate(state.area) > 0)
+
+
 def pieces_after(state: State) -> int:
-    """How many pieces there are in the last frame that tells; 0 if it never breaks."""
-    told = state.pieces[state.pieces > 0]
+    """How many pieces there are in the last frame that tells; 0 if it never breaks, or is gone."""
+    told = np.where(_vanished(state), 0, state.pieces)
+    told = told[told >= 0]
     return int(told[-1]) if len(told) and told.max() > 1 else 0
 
 
 def reassembles(state: State) -> bool:
-    """Whether there are at any time fewer pieces than before, each number for two frames in a row.
+    """Whether there are at any time fewer pieces than before, each number for two frames in a row;
+    none as well, once there was something.
 
     (In the air one piece may pass so near to another that both are seen as one for a moment.)
     """
-    held = state.pieces[1:][(state.pieces[1:] == state.pieces[:-1]) & (state.pieces[1:] > 0)]
+    pieces = np.where(_vanished(state), 0, state.pieces)
+    held = pieces[1:][(pieces[1:] == pieces[:-1]) & (pieces[1:] >= 0)]
     return bool((np.diff(held) < 0).any())

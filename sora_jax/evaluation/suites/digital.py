@@ -70,7 +70,7 @@ class Digital(Described):
                 better="high",
                 floor="shuffled",
                 about="coins that the implied actions collect in the real rules, less random play,"
-                " from the first clear board on",
+                " from the first clear board on, which must come in the first quarter",
             ),
             Metric(
                 name="until_violation",
@@ -101,7 +101,9 @@ class Digital(Described):
         # What is no state of the game breaks no rule of it, and keeps none.
         clear = violations[violations != "unclear"]
         gain = float("nan")
-        for number, start in enumerate(map(State.of, boards[:-1])):
+        # Of what is clear at the end alone there is no return, and so nothing below random play.
+        soon = boards[: max(1, len(boards) // 4)]
+        for number, start in enumerate(map(State.of, soon)):
             if start is not None:
                 rng = stream(len(frames), int((boards != UNCLEAR).sum()))
                 rest = explanations[number:]

@@ -53,7 +53,7 @@ class Geometry(Described):
             Metric(
                 name="camera_motion",
                 better="high",
-                floor="frozen",
+                floor="crossed",
                 about="clips whose camera moves as is asked for",
                 yes_no=True,
             ),

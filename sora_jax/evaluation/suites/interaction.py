@@ -171,7 +171,7 @@ class Shattering(Described):
             Metric(
                 name="pieces",
                 better="high",
-                floor="crossed",
+                floor="frozen",
                 about="clips with as many pieces as are asked for",
                 yes_no=True,
             ),
