@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -291,6 +292,12 @@ def _local(path: epath.Path, digest: str) -> str:
     copy = Path(tempfile.gettempdir()) / "sora_jax_latents" / f"{digest}.array_record"
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
+        size, free = path.stat().length, shutil.disk_usage(copy.parent).free
+        if size > free:
+            raise PlanError(
+                f"{path} has {size / 2**30:.1f} GiB, and {copy.parent}, where it is copied to be "
+                f"read, has room for {free / 2**30:.1f}: set TMPDIR to a folder on a larger disk"
+            )
         partial = copy.with_name(f"{copy.name}.{os.getpid()}")
         path.copy(partial, overwrite=True)
         partial.replace(copy)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,7 +206,11 @@ def test_remote_folders_are_written_and_read_through_local_copies(
     write(data, writer)
     writer.finish()
     copied = rows(latents(str(tmp_path / "bucket")))
-    assert len(list((tmp_path / "sora_jax_latents").iterdir())) == 1
+    (copy,) = (tmp_path / "sora_jax_latents").iterdir()
+    copy.unlink()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(PlanError, match=r"has room for 0.0: set TMPDIR"):
+        latents(str(tmp_path / "bucket")).open()
     monkeypatch.undo()
     assert copied.keys() == rows(latents(folder)).keys()
 
