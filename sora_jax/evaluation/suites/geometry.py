@@ -51,6 +51,12 @@ class Geometry(Described):
                 about="what of the tracks no affine camera explains, in pixels (RMS)",
             ),
             Metric(
+                name="markers",
+                better="high",
+                floor="crossed",
+                about="of the markers that the asked camera shows, those that are seen",
+            ),
+            Metric(
                 name="camera_motion",
                 better="high",
                 floor="crossed",
@@ -72,6 +78,8 @@ class Geometry(Described):
             "reprojection": float(np.sqrt(np.mean(off**2))) if len(off) else float("nan"),
             "sampson": sampson(seen, **height_width),
             "beyond_rank_3": beyond_rank_3(seen.position, where),
+            # What is judged above is what can be told: of a blur little can.
+            "markers": float(seen.visible[truth.visible & truth.sure].mean()),
             "camera_motion": _moves(seen, truth),
         }
 
