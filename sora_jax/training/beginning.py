@@ -1,4 +1,5 @@
-"""What a run begins with: its newest checkpoint, the parameters of another run, or fresh ones."""
+"""What a run begins with: its devices; and its newest checkpoint, the parameters of another run, or
+fresh ones."""
 
 from __future__ import annotations
 
@@ -13,12 +14,37 @@ from etils import epath
 from sora_jax import config
 from sora_jax.checkpoint import CheckpointError, Checkpoints, DamagedError, newest, read_params
 from sora_jax.parallel import processes
+from sora_jax.parallel.topology import slice_of
 from sora_jax.training.programs import Prepared
 from sora_jax.training.protocols import OpenedData
 from sora_jax.training.state import State
 from sora_jax.training.train import MAY_CHANGE, Train
 
 log = logging.getLogger("sora_jax")
+
+
+def placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
+    """Returns the run on the devices that there are, and these.
+
+    Raises MeshError or ValueError where it does not suit them, its data or itself.
+    """
+    data.check(train.objective)
+    there = slice_of(jax.devices())
+    if there:
+        train = train.on(there.name, there.count)
+    devices = train.mesh.build()
+    if unknown := train.remat.keys() - data.shapes.keys():
+        raise ValueError(
+            f"{train.name}.remat names {', '.join(sorted(unknown))}, and the buckets are "
+            f"{', '.join(data.shapes)}"
+        )
+    if train.remat and not hasattr(train.objective, "rematerialised"):
+        raise ValueError(
+            f"{train.name}.remat is given, and {type(train.objective).__name__} has no choice"
+        )
+    for name, batch in data.shapes.items():
+        train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
+    return train, devices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

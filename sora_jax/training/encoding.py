@@ -18,7 +18,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,11 +27,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rich.progress import track
 
 from sora_jax import checkpoint, config
-from sora_jax.arrays import Batch, Latent, Share
+from sora_jax.arrays import Batch, Share
 from sora_jax.parallel import processes
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training import preemption
-from sora_jax.training.protocols import Data, Loaded, OpenedData
+from sora_jax.training.protocols import Encoder, Loaded, OpenedPixels, Pixels, Sink
 from sora_jax.training.watchdog import Watchdog
 
 log = logging.getLogger("sora_jax")
@@ -41,67 +41,6 @@ MAY_CHANGE = ("mesh", "rows", "patience", "long_patience")
 
 RECORD = "encode.json"
 """How the latents beside it were made."""
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """An objective whose model encodes."""
-
-    def init(self, key: Any, batch: Batch) -> Any: ...
-
-    def statistics(self, params: Any, batch: Batch) -> Any:
-        """Sums over valid latents; those of several batches can be added."""
-        ...
-
-    def calibrated(self, params: Any, totals: Any) -> Any:
-        """The parameters, with latents normalised by what was measured."""
-        ...
-
-    def encode(self, params: Any, batch: Batch) -> Latent:
-        """Normalised latents of the rows."""
-        ...
-
-    def encode_spans(self, params: Any, batch: Batch) -> Latent:
-        """The same, of the frames of `Batch.spanned` by themselves; elsewhere anything."""
-        ...
-
-    def frozen(self, params: Any) -> tuple[Any, Any]:
-        """The model that encodes and decodes, as a value, and its own parameters."""
-        ...
-
-
-@runtime_checkable
-class Sink(Protocol):
-    """Where latents go: steps from `start` on, which is above 0 if an earlier run was cut short."""
-
-    start: int
-
-    def write(
-        self, loaded: Any, latent: np.ndarray, *, step: int, spans: np.ndarray | None = None
-    ) -> None: ...
-
-    def keep(self) -> None:
-        """Has what it was given on disk."""
-        ...
-
-    def finish(self) -> None: ...
-
-
-@runtime_checkable
-class OpenedPixels(OpenedData, Protocol):
-    """Scanned pixels that one pass of `epoch_steps` steps holds exactly once."""
-
-    @property
-    def epoch_steps(self) -> int: ...
-
-    def sink(self, path: str, *, encoder: str, share: Share) -> Sink: ...
-
-
-@runtime_checkable
-class Pixels(Protocol):
-    """Data that can be gone through once."""
-
-    def once(self) -> Data: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,7 @@ from sora_jax.checkpoint import (
     located,
 )
 from sora_jax.parallel import processes
-from sora_jax.parallel.topology import slice_of
-from sora_jax.training.beginning import Beginning
+from sora_jax.training.beginning import Beginning, placed
 from sora_jax.training.metrics import Interval, Meter, Writer
 from sora_jax.training.preemption import Notice, Preempted
 from sora_jax.training.programs import Prepared, compile_ahead
@@ -63,7 +62,7 @@ def run(
     with watchdog:
         with watchdog.other("opening the data"):
             data = train.data.open()
-        train, devices = _placed(train, data)
+        train, devices = placed(train, data)
         with watchdog.other("copying what it depends on"):
             checkpoints = Checkpoints(folder, keep=train.keep)
             fresh = checkpoints.latest() is None
@@ -75,28 +74,6 @@ def run(
             run = _Run(train, folder, record, data, devices, checkpoints, profile, watchdog)
             with run.notice:
                 return run.go()
-
-
-def _placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
-    """The run on the devices that there are, and these. Raises MeshError or ValueError where it
-    does not suit them, its data or itself."""
-    data.check(train.objective)
-    there = slice_of(jax.devices())
-    if there:
-        train = train.on(there.name, there.count)
-    devices = train.mesh.build()
-    if unknown := train.remat.keys() - data.shapes.keys():
-        raise ValueError(
-            f"{train.name}.remat names {', '.join(sorted(unknown))}, and the buckets are "
-            f"{', '.join(data.shapes)}"
-        )
-    if train.remat and not hasattr(train.objective, "rematerialised"):
-        raise ValueError(
-            f"{train.name}.remat is given, and {type(train.objective).__name__} has no choice"
-        )
-    for name, batch in data.shapes.items():
-        train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
-    return train, devices
 
 
 class _Run:

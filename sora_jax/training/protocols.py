@@ -1,14 +1,16 @@
-"""What the loop asks of those who provide the loss, the data and the evaluation."""
+"""What the loop, and the stage that encodes, ask of those who provide the loss, the data and the
+evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, Int
 
-from sora_jax.arrays import ALL_ROWS, Batch, Key, Share
+from sora_jax.arrays import ALL_ROWS, Batch, Key, Latent, Share
 
 Metrics = dict[str, Any]
 """Scalars by name. A pair `name/sum`, `name/count` is averaged over steps as sum over count."""
@@ -110,3 +112,64 @@ class Evaluator(Protocol):
     ) -> Mapping[str, float]:
         """Metrics by name; `data` is the run's, and files may be written below `folder`."""
         ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """An objective whose model encodes."""
+
+    def init(self, key: Any, batch: Batch) -> Any: ...
+
+    def statistics(self, params: Any, batch: Batch) -> Any:
+        """Sums over valid latents; those of several batches can be added."""
+        ...
+
+    def calibrated(self, params: Any, totals: Any) -> Any:
+        """The parameters, with latents normalised by what was measured."""
+        ...
+
+    def encode(self, params: Any, batch: Batch) -> Latent:
+        """Normalised latents of the rows."""
+        ...
+
+    def encode_spans(self, params: Any, batch: Batch) -> Latent:
+        """The same, of the frames of `Batch.spanned` by themselves; elsewhere anything."""
+        ...
+
+    def frozen(self, params: Any) -> tuple[Any, Any]:
+        """The model that encodes and decodes, as a value, and its own parameters."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where latents go: steps from `start` on, which is above 0 if an earlier run was cut short."""
+
+    start: int
+
+    def write(
+        self, loaded: Any, latent: np.ndarray, *, step: int, spans: np.ndarray | None = None
+    ) -> None: ...
+
+    def keep(self) -> None:
+        """Has what it was given on disk."""
+        ...
+
+    def finish(self) -> None: ...
+
+
+@runtime_checkable
+class OpenedPixels(OpenedData, Protocol):
+    """Scanned pixels that one pass of `epoch_steps` steps holds exactly once."""
+
+    @property
+    def epoch_steps(self) -> int: ...
+
+    def sink(self, path: str, *, encoder: str, share: Share) -> Sink: ...
+
+
+@runtime_checkable
+class Pixels(Protocol):
+    """Data that can be gone through once."""
+
+    def once(self) -> Data: ...

@@ -102,7 +102,7 @@ class Digital(Described):
         clear = violations[violations != "unclear"]
         gain = float("nan")
         # Of what is clear at the end alone there is no return, and so nothing below random play.
-        soon = boards[: max(1, len(boards) // 4)]
+        soon = boards[:-1][: max(1, len(boards) // 4)]
         for number, start in enumerate(map(State.of, soon)):
             if start is not None:
                 rng = stream(len(frames), int((boards != UNCLEAR).sum()))
