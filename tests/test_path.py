@@ -172,6 +172,7 @@ def test_prompts_from_a_file_make_numbered_clips_and_a_sheet(home: Path):
     assert (home / "sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_each_task_is_a_command_on_real_files(home: Path, capsys: Any):
     image, red, green = home / "image.png", home / "media/red.mp4", home / "media/green.mp4"
     run("freeze", home / "run", "--about", "red", "--out", home / "tasks")
@@ -274,7 +275,10 @@ def test_describe_exits_with_1_if_nothing_is_usable(home: Path, capsys: Any):
     assert "no usable clip" in fails(capsys, "describe", home / "empty")
 
 
-@pytest.mark.parametrize("autoencoder", ["run/autoencoder", "run/transformer/autoencoder"])
+@pytest.mark.parametrize(
+    "autoencoder",
+    ["run/autoencoder", pytest.param("run/transformer/autoencoder", marks=pytest.mark.slow)],
+)
 def test_encode_makes_latents_with_a_run_or_a_frozen_autoencoder(
     home: Path, tmp_path: Path, autoencoder: str
 ):
@@ -299,6 +303,7 @@ def test_latents_made_otherwise_are_refused_by_field(home: Path, tmp_path: Path)
         run_stages((latents,), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_latents_are_measured_over_as_many_steps_as_asked(home: Path, tmp_path: Path):
     _, encode, _ = stages(home / "media")
     (box,) = encode.data.buckets

@@ -69,7 +69,7 @@ def test_a_word_is_read_alike_wherever_it_stands_and_every_byte_of_it(
     monkeypatch.setattr(module, "_layers", lambda encoder, x, count: (x, count))
 
     def word(text: str, number: int) -> np.ndarray:
-        tokens = jnp.array([[BEGIN, *text.encode(), *[PAD] * 20]])
+        tokens = jnp.array([[BEGIN, *text.encode(), *[PAD] * (40 - len(text))]])
         features: Any = WORDS.apply(words, tokens, jnp.array([1 + len(text)]))
         return np.asarray(features[0])[0, number]
 

@@ -223,6 +223,7 @@ def test_saving_never_asks_for_a_notice_by_the_step_s_number(tmp_path: Path, mon
     assert Checkpoints(tmp_path).latest() == 4 and not asked
 
 
+@pytest.mark.slow
 def test_steps_are_profiled_for_tensorboard(tmp_path: Path):
     run(toy(), tmp_path / "whole", record={}, profile=(2, 3))
     # One that goes on within these steps, and ends before the last of them.
@@ -261,6 +262,7 @@ run(toy(steps=int(sys.argv[2]), optimizer=FLAT), folder, record={})
 """
 
 
+@pytest.mark.slow
 def test_a_restarted_run_finds_what_was_compiled_and_compiles_nothing(tmp_path: Path):
     told = []
     for steps in ("2", "4"):

@@ -47,8 +47,11 @@ with watchdog:
     ("step", "alone", "told"),
     [
         (60.0, 0.0, "for the others to finish step 5: one of them hangs"),
-        (0.0, 60.0, "for clips to be read: it hangs"),
-        (0.0, 0.0, "for the others to finish saving step 5: one of them hangs"),
+        pytest.param(0.0, 60.0, "for clips to be read: it hangs", marks=pytest.mark.slow),
+        pytest.param(
+            *(0.0, 0.0, "for the others to finish saving step 5: one of them hangs"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_takes_too_long_ends_the_process_with_a_message(
