@@ -13,7 +13,8 @@ Every row asks for fresh sprites by colour, shape, motion and place, and reads t
     misspelt              the same captions with typing errors
     paraphrased           phrasings that no caption has
 
-Ceiling is the same reading of the world's own clips, floor that of its clips of other prompts.
+Ceiling is the same reading of the world's own clips, floor that of its clips of other prompts; of
+"alone", which says that there is one thing and no other, that of clips that show all twice.
 Writes OUT.md and OUT.json, and prints the table.
 """
 
@@ -114,11 +115,10 @@ def main() -> None:
             if slot not in told:  # motion, of an image
                 cells.append("")
                 continue
-            model, ceiling, floor = (
-                told[slot][arm].value for arm in ("model", "ceiling", "crossed")
-            )
+            broken = next(each.floor for each in ROWS[name].metrics if each.name == slot)
+            model, ceiling, floor = (told[slot][arm].value for arm in ("model", "ceiling", broken))
             cells.append(f"**{model:.1%}** ({floor:.0%} to {ceiling:.0%})")
-        every = report.rows[-1].arms["model"]
+        every = told["all"]["model"]
         cells.append(f"{every.low:.1%} to {every.high:.1%}")
         seconds = time.monotonic() - start
         lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")

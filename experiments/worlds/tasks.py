@@ -170,7 +170,8 @@ class Tasks:
             arm: [suite.scores(*pair) for pair in zip(asked, clips, strict=True)]
             for arm, clips in arms.items()
         }
-        for name in (name for name in scored["model"][0] if name != "all"):
+        # Of the two no slot: none of these arms has things that nobody asked for.
+        for name in (name for name in scored["model"][0] if name not in ("all", "alone")):
             values = {arm: [each[name] for each in found] for arm, found in scored.items()}
             self.row(task, name, span=(0, 1), **values)
 

@@ -10,14 +10,17 @@ import numpy as np
 from sora_jax.data.framing import resized
 from sora_jax.data.worlds.world import Frames, stream
 
-Floor = Literal["crossed", "shuffled", "frozen", "spliced", "reversed", "stretched", "bent"]
+Floor = Literal[
+    "crossed", "shuffled", "frozen", "spliced", "reversed", "stretched", "bent", "doubled"
+]
 """crossed    the clip of another caption
 shuffled   its frames in random order
 frozen     its first frame all the time
 spliced    its first half, then the second half of another
 reversed   it backwards
 stretched  it wider and narrower again, as no thing with a size does
-bent       its rows moved to and fro, as nothing rigid does"""
+bent       its rows moved to and fro, as nothing rigid does
+doubled    it twice, one above the other, each half as high"""
 
 # What random numbers are for; part of their key, beside those of `data.worlds.source`.
 _BREAKING = 4
@@ -62,6 +65,13 @@ def _bent(clip: Frames, _: Frames, rng: np.random.Generator) -> Frames:
     return np.take_along_axis(clip, column[..., None], axis=2)
 
 
+def _doubled(clip: Frames, _: Frames, __: np.random.Generator) -> Frames:
+    height, width = clip.shape[1:3]
+    upper = resized(clip, height // 2, width)
+    lower = resized(clip, height - height // 2, width)
+    return np.concatenate([upper, lower], 1)
+
+
 _MAKERS: dict[Floor, Callable[[Frames, Frames, np.random.Generator], Frames]] = {
     "crossed": lambda clip, other, rng: other,
     "shuffled": lambda clip, other, rng: clip[rng.permutation(len(clip))],
@@ -70,6 +80,7 @@ _MAKERS: dict[Floor, Callable[[Frames, Frames, np.random.Generator], Frames]] = 
     "reversed": lambda clip, other, rng: clip[::-1],
     "stretched": _stretched,
     "bent": _bent,
+    "doubled": _doubled,
 }
 
 assert tuple(_MAKERS) == get_args(Floor)

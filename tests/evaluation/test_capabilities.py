@@ -20,6 +20,7 @@ from sora_jax.data.worlds.occluder import State as Occluded
 from sora_jax.data.worlds.occluder_scene import passage_of
 from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation import capabilities
+from sora_jax.evaluation.broken import broken
 from sora_jax.evaluation.capabilities import Capabilities, Row, measure
 from sora_jax.evaluation.plots import draw_capabilities
 from sora_jax.evaluation.statistics import Mean
@@ -182,7 +183,7 @@ def test_the_table_can_be_kept() -> None:
     found = measured("text")
     rows = json.loads(found.to_json())["rows"]
     assert rows[0]["suite"] == "text" and rows[0]["counts"] and rows[0]["still_wins"]
-    assert {"ceiling", "shuffled", "frozen", "crossed"} == {*rows[0]["arms"]}
+    assert {"ceiling", "shuffled", "frozen", "crossed", "doubled"} == {*rows[0]["arms"]}
     assert found.markdown().startswith(f"worlds: {SAMPLES} clips a suite\n")
     assert found.markdown().count("\n|") == 2 + len(rows)
     assert "real clips" in found.markdown() and json.loads(found.to_json())["distances"]
@@ -264,6 +265,23 @@ def test_a_flicker_is_no_passage_and_a_way_out_at_another_height_is_an_error() -
     flickers = np.where(np.arange(12)[:, None] == 2, view, np.where(view == HIDDEN, WHOLLY, view))
     flickers[:, 1:] = HIDDEN
     assert _passage(dataclasses.replace(state, view=flickers), 0, side=64) == {}
+
+
+def test_things_that_nobody_asked_for_are_seen_whatever_their_colour() -> None:
+    text, objects = SUITES["text"], SUITES["objects"]
+    for case in cases(text, 6):
+        true = case.frames()
+        (twice,) = broken([true], "doubled")
+        assert text.scores(case, true)["alone"] == 1 and text.scores(case, twice)["alone"] == 0
+    for case in cases(objects, 6):
+        true = case.frames()
+        (twice,) = broken([true], "doubled")
+        assert objects.scores(case, true)["as_asked"] == 1
+        assert objects.scores(case, twice)["as_asked"] <= 0.5
+        # Another one of each colour comes in the middle, and goes again.
+        number = len(case.scene.sprites)
+        comes = objects.scores(case, np.concatenate([true[:8], twice[8:12], true[12:]]))
+        assert comes["births"] == comes["deaths"] == pytest.approx(100 * number / 16)
 
 
 @pytest.mark.parametrize("name", ["eating", "shattering"])

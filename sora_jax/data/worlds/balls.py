@@ -104,7 +104,7 @@ class Balls:
         state = Seen.nothing(scene.place, len(times), len(COLOURS))
         for index, ball in enumerate(scene.balls):
             colour = list(COLOURS).index(ball.colour)
-            state.visible[:, colour] = True
+            state.count[:, colour] = 1
             state.kind[:, colour] = _CIRCLE
             state.centre[:, colour] = centres[:, index] * side
             state.area[:, colour] = np.pi * (ball.radius * side) ** 2
@@ -126,7 +126,7 @@ class Balls:
                 if things:
                     ball = _completed(things[0], (label >= 0) & (label != colour))
                     kind, fits = kind_of(ball)
-                    state.visible[frame, colour] = True
+                    state.count[frame, colour] = len(things)
                     state.kind[frame, colour] = KINDS.index(kind) if fits >= _FIT else -1
                     state.centre[frame, colour] = ball.centre
                     state.area[frame, colour] = ball.area

@@ -146,17 +146,17 @@ def _overlap(blob: Blob, kind: Kind) -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """What is seen of things of the colours of the palette, of each colour at most one.
+    """What is seen of things of the colours of the palette: of each colour the largest.
 
     place    the ground's name.
-    visible  whether there is a thing of this colour.
+    count    things of this colour; in a true clip there is one at most.
     kind     index into KINDS; -1 where none is seen, or it fits no shape.
     centre   (down, across) of its centre of mass in pixels; NaN where none is seen.
     area     in pixels.
     """
 
     place: str
-    visible: Bool[np.ndarray, "frames colours"]
+    count: Int[np.ndarray, "frames colours"]
     kind: Int[np.ndarray, "frames colours"]
     centre: Float[np.ndarray, "frames colours 2"]
     area: Float[np.ndarray, "frames colours"]
@@ -166,11 +166,16 @@ class Seen:
         """Nothing of any colour, to be filled in."""
         return cls(
             place=place,
-            visible=np.zeros((frames, colours), bool),
+            count=np.zeros((frames, colours), int),
             kind=np.full((frames, colours), -1),
             centre=np.full((frames, colours, 2), np.nan),
             area=np.zeros((frames, colours)),
         )
+
+    @property
+    def visible(self) -> Bool[np.ndarray, "frames colours"]:
+        """Whether there is a thing of this colour."""
+        return self.count > 0
 
 
 def seen(frames: Frames, *, fit: float = 0.6) -> Seen:
@@ -186,7 +191,7 @@ def seen(frames: Frames, *, fit: float = 0.6) -> Seen:
             things = blobs(np.where(label == colour, share, 0))
             if things:
                 kind, fits = kind_of(things[0])
-                result.visible[frame, colour] = True
+                result.count[frame, colour] = len(things)
                 result.kind[frame, colour] = KINDS.index(kind) if fits >= fit else -1
                 result.centre[frame, colour] = things[0].centre
                 result.area[frame, colour] = things[0].area

@@ -171,7 +171,7 @@ class Sprites:
         state = Seen.nothing(scene.place, *count)
         for sprite in scene.sprites:
             colour, radius = list(COLOURS).index(sprite.colour), sprite.radius * side
-            state.visible[:, colour] = True
+            state.count[:, colour] = 1
             state.kind[:, colour] = KINDS.index(sprite.kind)
             state.centre[:, colour] = sprite.at(times) * side + (CENTROID[sprite.kind] * radius, 0)
             state.area[:, colour] = AREA[sprite.kind] * radius**2

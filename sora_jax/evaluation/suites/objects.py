@@ -50,7 +50,7 @@ class Objects(Described):
                 name="as_asked",
                 better="high",
                 floor="crossed",
-                about="colours with their shapes that are asked for or seen: those that are both",
+                about="things (colour and shape) that are asked for or seen: those that are both",
             ),
         )
 
@@ -64,20 +64,24 @@ class Objects(Described):
         return {
             "births": 100 * births.sum() / len(births),
             "deaths": 100 * deaths.sum() / len(deaths),
-            "until_violation": until((births | deaths | changes | jumps).any(1)),
+            "until_violation": until(np.any((births + deaths > 0) | changes | jumps, axis=1)),
             "as_asked": _shared(
                 {(sprite.colour, sprite.kind) for sprite in case.scene.sprites}, _things(seen)
             ),
         }
 
 
-def _things(seen: Seen) -> set[tuple[str, str]]:
-    """Colour and commonest kind of all that is seen in half of the frames or more."""
-    found = set()
+def _things(seen: Seen) -> set[tuple[str, str | int]]:
+    """Colour and commonest kind of all that is seen in half of the frames or more.
+
+    Of more things of a colour than one, which no scene has, the others have a number for a kind.
+    """
+    found: set[tuple[str, str | int]] = set()
     for number, colour in enumerate(COLOURS):
         kinds = seen.kind[seen.visible[:, number], number]
         if 2 * len(kinds) >= len(seen.kind) and (kinds := kinds[kinds >= 0]).size:
             found.add((colour, KINDS[np.bincount(kinds).argmax()]))
+        found |= {(colour, more) for more in range(2, int(np.median(seen.count[:, number])) + 1)}
     return found
 
 
@@ -96,8 +100,8 @@ def _births_and_deaths(things: str) -> tuple[Metric, Metric]:
 
 def _events(seen: Seen, *, side: int) -> tuple[ndarray, ndarray, ndarray]:
     """From each frame to the next, of each colour [steps, colours]: births, deaths and jumps."""
-    births = seen.visible[1:] & ~seen.visible[:-1]
-    deaths = seen.visible[:-1] & ~seen.visible[1:]
+    more = np.diff(seen.count, axis=0)
+    births, deaths = np.maximum(more, 0), np.maximum(-more, 0)
     ways = np.linalg.norm(np.diff(seen.centre, axis=0), axis=-1) / side
     return births, deaths, np.nan_to_num(ways) > _JUMP
 
@@ -139,7 +143,7 @@ class Falling(Described):
             return dict.fromkeys((metric.name for metric in self.metrics), float("nan"))
         height, width = frames.shape[1:3]
         births, deaths, jumps = _events(seen, side=min(height, width))
-        violated, errors = np.any(births | deaths | jumps, axis=1), []
+        violated, errors = np.any((births + deaths > 0) | jumps, axis=1), []
         for flight in flights(seen, fps=FPS, height=height, width=width):
             errors.append(float(np.linalg.norm(flight.residual)) / GRAVITY)
             violated[flight.first : flight.last] |= errors[-1] > _FLOATING

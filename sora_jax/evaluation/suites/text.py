@@ -1,4 +1,7 @@
-"""Does a clip show what its caption says: the kind, colour, motion and place of one shape?"""
+"""Does a clip show what its caption says: the kind, colour, motion and place of one shape?
+
+And of that one alone.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,19 @@ class Text:
             "motion": "it moves as is asked for",
             "place": "the ground is the one that is asked for",
             "all": "all of these are right",
+            "alone": "in most frames there is one thing and no other",
         }
         if self.size.frames == 1:
             del about["motion"]
         return tuple(
-            Metric(name=name, better="high", floor="crossed", about=text, yes_no=True)
+            Metric(
+                name=name,
+                better="high",
+                # Clips of other prompts have one thing alone, too.
+                floor="doubled" if name == "alone" else "crossed",
+                about=text,
+                yes_no=True,
+            )
             for name, text in about.items()
         )
 
@@ -84,9 +95,11 @@ class Text:
         right["place"] = seen.place == case.scene.place
         if still:
             del right["motion"]
-        return {name: float(value) for name, value in right.items()} | {
-            "all": float(all(right.values()))
+        told = right | {
+            "all": all(right.values()),
+            "alone": bool(np.mean(seen.count.sum(1) == 1) > 0.5),
         }
+        return {name: float(value) for name, value in told.items()}
 
 
 def motion_of(centre: ndarray, *, side: int) -> Motion | None:
