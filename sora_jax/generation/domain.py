@@ -8,6 +8,8 @@ import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from sora_jax.arrays import Size
+
 _WORD = re.compile(r"[^\W\d_]+")
 
 _SHORT = 3
@@ -25,12 +27,30 @@ class Domain:
 
     about   for people: what it can be asked for.
     words   that its captions were made of, in small letters; empty if unknown.
-    frames  of its longest clips; 0 if unknown.
+    sizes   in pixels, of its buckets; empty if unknown.
     """
 
     about: str = ""
     words: tuple[str, ...] = ()
-    frames: int = 0
+    sizes: tuple[Size, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        """Of its longest clips; 0 if unknown."""
+        return max((size.frames for size in self.sizes), default=0)
+
+    def outgrown(self, size: Size) -> Size | None:
+        """The largest pictures of clips as long as one of `size`, if that has twice their pixels.
+
+        None if it has not, or sizes are unknown. Clips longer than all others are as those.
+        """
+        if not self.sizes:
+            return None
+        frames = min(size.frames, self.frames)
+        known = [each for each in self.sizes if each.frames >= frames]
+        largest = max(known, key=lambda each: each.height * each.width)
+        twice = size.height * size.width >= 2 * largest.height * largest.width
+        return largest if twice else None
 
     def strange(self, prompt: str) -> list[str]:
         """The words of a prompt that no caption held; none where `words` is empty.

@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 
 from sora_jax import checkpoint
-from sora_jax.arrays import Batch
+from sora_jax.arrays import Batch, Size
 from sora_jax.generation.devices import Devices
 from sora_jax.generation.domain import Domain, vocabulary
 from sora_jax.generation.model import Tokenizer
@@ -114,7 +114,7 @@ def load(
             tokenizer=record.data.tokenizer,
             fps=float(position["fps"]),
             source=str(step),
-            domain=Domain(frames=longest(position.get("buckets", ()))),
+            domain=Domain(sizes=sizes_of(position.get("buckets", ()))),
             devices=devices,
         )
     )
@@ -141,7 +141,7 @@ def freeze(
         tokenizer=pipeline.tokenizer,
         fps=pipeline.fps,
         domain=Domain(
-            about=about, words=vocabulary(_captions(data.content)), frames=longest(data.shapes)
+            about=about, words=vocabulary(_captions(data.content)), sizes=sizes_of(data.shapes)
         ),
     )
     checkpoint.write_frozen(
@@ -210,9 +210,9 @@ def smallest_batch(vae: Autoencoder, tokenizer: Tokenizer) -> Batch:
     )
 
 
-def longest(buckets: Iterable[str]) -> int:
-    """The frames of the longest of some buckets, named FRAMESxHEIGHTxWIDTH; 0 without any."""
-    return max((int(name.split("x")[0]) for name in buckets), default=0)
+def sizes_of(buckets: Iterable[str]) -> tuple[Size, ...]:
+    """The sizes of buckets, which are named FRAMESxHEIGHTxWIDTH, in order."""
+    return tuple(sorted(Size(*map(int, name.split("x"))) for name in buckets))
 
 
 def _captions(content: Any) -> Iterator[str]:

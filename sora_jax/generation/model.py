@@ -143,6 +143,14 @@ class GenerativeModel:
                 ", ".join(strange),
                 self.domain.about,
             )
+        if largest := self.domain.outgrown(size):
+            log.warning(
+                "%d x %d pixels are more than twice as many as %s saw in clips of this length "
+                "(%d x %d): things may repeat or fall apart; a prototype (--prototype, prototype=) "
+                "is made small and then refined",
+                *(size.height, size.width, self.source),
+                *(largest.height, largest.width),
+            )
         return how, need
 
     def sample(

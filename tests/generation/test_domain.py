@@ -67,3 +67,15 @@ def test_a_known_word_may_stand_for_one_with_errors_among_other_known_ones() -> 
 
 def test_nothing_is_strange_to_what_says_nothing_of_itself() -> None:
     assert Domain().strange("a dragon") == []
+
+
+def test_sizes_far_beyond_those_of_clips_as_long_are_told_apart():
+    small, long, image = Size(17, 64, 112), Size(33, 64, 64), Size(1, 128, 128)
+    domain = Domain(sizes=(small, long, image))
+    assert domain.frames == 33 and Domain().frames == 0
+    assert domain.outgrown(Size(17, 128, 112)) == small
+    assert domain.outgrown(Size(18, 90, 90)) is None
+    assert domain.outgrown(Size(18, 91, 91)) == domain.outgrown(Size(500, 91, 91)) == long
+    assert domain.outgrown(Size(1, 180, 180)) is None
+    assert domain.outgrown(Size(1, 2048, 2048)) == image
+    assert Domain().outgrown(Size(1, 2048, 2048)) is None

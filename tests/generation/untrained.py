@@ -47,7 +47,7 @@ def untrained(*, frames: int = 0) -> Pipeline:
         tokenizer=text,
         fps=8.0,
         source="untrained",
-        domain=Domain(frames=frames),
+        domain=Domain(sizes=(Size(frames, 64, 64),) if frames else ()),
     )
 
 
