@@ -67,7 +67,8 @@ class Checkpoints:
     """The training checkpoints of one run: asynchronous, atomic, the newest `keep` kept.
 
     `folder` is the run's folder. A checkpoint that cannot be written costs no more than itself: it
-    is told of, and those before it stay.
+    is told of, and those before it stay. (Among several processes one that cannot even begin to
+    write has to end: the others wait for it.)
     """
 
     def __init__(self, folder: epath.PathLike, *, keep: int = 3):
@@ -93,6 +94,10 @@ class Checkpoints:
         """Steps of the whole checkpoints, the newest first."""
         return sorted(self._manager.all_steps(), reverse=True)
 
+    def there(self, step: int) -> bool:
+        """Whether this process finds checkpoint `step` in the folder."""
+        return (self.folder / str(step)).exists()
+
     def set_aside(self, step: int) -> None:
         """Renames checkpoint `step`, so that it is none of them any longer."""
         if jax.process_index() == 0:
@@ -110,7 +115,7 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         items |= {name: ocp.args.JsonSave(record) for name, record in records.items()}
         self.wait()
-        with self._survived(step):
+        with self._survived(step, among=jax.process_count()):
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         self._begun = step
 
@@ -140,11 +145,20 @@ class Checkpoints:
         self._clear_away()
 
     @contextlib.contextmanager
-    def _survived(self, step: int | None) -> Iterator[None]:
-        """What keeps checkpoint `step` from being written is told of, and goes no further."""
+    def _survived(self, step: int | None, *, among: int = 1) -> Iterator[None]:
+        """What keeps checkpoint `step` from being written is told of, and goes no further.
+
+        But for what one `among` several does that they do together, which raises CheckpointError.
+        """
         try:
             yield
         except Exception as error:
+            if among > 1:
+                raise CheckpointError(
+                    f"checkpoint {self.folder / str(step)} cannot be begun ({_first_line(error)}), "
+                    "and the other processes wait for it: make room, or mend the folder, and start "
+                    "again"
+                ) from error
             left: Any = "not known"
             if step is not None:
                 self._failed.add(step)
@@ -268,6 +282,11 @@ def read_params(step_folder: epath.Path, abstract: Any, *, item: str = "ema") ->
         with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as reader:
             return reader.restore(step_folder / item, target=abstract)
     except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise CheckpointError(
+                f"{step_folder / item} does not fit these devices ({_first_line(error)}); take "
+                "more of them, or a mesh that shares it among more (--mesh.fsdp)"
+            ) from error
         raise damaged(step_folder, error) from error
 
 

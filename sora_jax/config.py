@@ -174,6 +174,18 @@ def differences(old: Any, new: Any, *, where: str = "") -> list[str]:
     return [line for name, a, b in pairs for line in differences(a, b, where=name)]
 
 
+def without(form: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A JSON form without some of its fields, such as `mesh` or `data.workers`."""
+    result = dict(form)
+    for name in names:
+        head, _, rest = name.partition(".")
+        if not rest:
+            result.pop(head, None)
+        elif isinstance(result.get(head), dict):
+            result[head] = without(result[head], [rest])
+    return result
+
+
 def _defaults(names: Iterable[str], path: Any) -> dict[str, Any]:
     """The JSON forms of the defaults of some fields of a class; none for what is no class."""
     try:

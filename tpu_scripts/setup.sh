@@ -11,7 +11,8 @@ read -r -d '' install <<COMMANDS || true
 set -e
 test -d sora_jax || git clone --quiet $REPOSITORY sora_jax
 cd sora_jax
-git fetch --quiet origin $REVISION && git checkout --quiet --detach FETCH_HEAD
+git fetch --quiet origin $REVISION
+git checkout --quiet --detach FETCH_HEAD
 # The images have Python 3.10; uv brings its own.
 curl -LsSf https://astral.sh/uv/install.sh | sh > /dev/null
 test -d ~/sora || ~/.local/bin/uv venv --quiet --python 3.12 ~/sora

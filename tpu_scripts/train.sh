@@ -6,8 +6,9 @@
 # Goes on in the background when this terminal is closed; `logs.sh NAME` follows it. A run that is
 # stopped by a preemption or by `stop.sh` has saved its step: the same command goes on with it. While
 # the slice stands, a run is started again that ends with the code of a preemption or of a process
-# that hangs (75), because another process is gone (134), or killed (137); but not when twenty in a
-# row have ended within five minutes, of what starting again does not mend. With the flag --profile
+# that hangs (75), because another process is gone (134), or killed (137); but not when ten in a row
+# have ended within a quarter of an hour, of what starting again does not mend (waiting for one that
+# is not started again alone takes four minutes). With the flag --profile
 # 10:15 the steps 10 to 15 are profiled, for TensorBoard, into OUT. SLICES=N for slices that were
 # created together. --dry-run prints the gcloud commands.
 set -euo pipefail
@@ -21,7 +22,7 @@ shift
 {
   before='short=0; until began=$SECONDS;'
   again='; [[ ! " 75 134 137 " = *" $? "* ]] ||'
-  again+=' (( (short = SECONDS - began < 300 ? short + 1 : 0) > 20 )); do sleep 10; done'
+  again+=' (( (short = SECONDS - began < 900 ? short + 1 : 0) >= 10 )); do sleep 10; done'
 }
 trained="$before ~/sora/bin/sora-jax train --distributed $(printf '%q ' "$@")$again"
 # In braces, so that what waits in the background holds nothing of this connection, which ends.

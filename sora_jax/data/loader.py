@@ -7,12 +7,16 @@ many hosts, gives the batches that an unbroken one would have given.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import multiprocessing
 import os
+import signal
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain.python as grain
@@ -24,6 +28,14 @@ from sora_jax.arrays import ALL_ROWS, Batch, Share, Size, Text
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
 from sora_jax.data.video import VideoError
+
+_PAUSES = (1.0, 4.0)
+"""Seconds before a row is read again whose storage failed."""
+
+_LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR)
+
+_NOTICE = 60.0
+"""Seconds for which a worker goes on after SIGTERM."""
 
 # More steps than any run takes: the data has no end.
 ENDLESS = 2**48
@@ -113,12 +125,11 @@ class Assembly:
         for index, row in enumerate(rows):
             if row is None:
                 continue
-            rng = self.plan.rng(row)
             try:
-                made = self.content.fill(values[index], row, planned.bucket, rng)
+                made = self._filled(values[index], row, planned.bucket)
             except (VideoError, OSError) as error:
-                if self.share.copied and isinstance(error, OSError):
-                    # Perhaps of this process alone: the others' copies of the row would differ.
+                # Perhaps of this process alone: the others' copies of the row would differ.
+                if self.share.copied and (_storage(error) or self.content.field == "latent"):
                     raise
                 # The file broke after it was scanned. Its row stays empty and the run goes on.
                 values[index] = 0
@@ -141,6 +152,27 @@ class Assembly:
             "length": text.length,
             **spanned,
         }
+
+    def _filled(self, into: ndarray, row: PlannedRow, bucket: Bucket) -> Row:
+        """Fills a row, and tries again where the storage fails, as it may for a moment."""
+        for pause in _PAUSES:
+            try:
+                return self.content.fill(into, row, bucket, self.plan.rng(row))
+            except (VideoError, OSError) as error:
+                if _storage(error) in (None, *_LASTING):
+                    raise
+            time.sleep(pause)
+            into[...] = 0
+        return self.content.fill(into, row, bucket, self.plan.rng(row))
+
+
+def _storage(error: BaseException | None) -> int | None:
+    """The number of the operating system's error behind another, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = error.__cause__
+    return None
 
 
 def _lay(values: ndarray | None, into: ndarray) -> None:
@@ -221,6 +253,16 @@ def _prepare_worker(worker: int, workers: int) -> None:
     # A worker imports jax for the names in arrays.py; it must never take the chip from the trainer.
     os.environ["JAX_PLATFORMS"] = "cpu"
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Where a machine is taken away every process of it gets the signal. The trainer saves its step,
+    # for which it may need another batch or two, and ends its workers itself.
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    timer = threading.Timer(_NOTICE, os._exit, [1])
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with_parent() -> None:

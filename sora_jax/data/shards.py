@@ -17,10 +17,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ from sora_jax.data.buckets import Bucket, Grid
 from sora_jax.data.datasets import Caption, Record
 from sora_jax.data.loader import Loaded
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
+
+log = logging.getLogger("sora_jax")
 
 FORMAT = 2
 """Of records and manifests; those of others are refused."""
@@ -155,6 +158,14 @@ class LatentWriter:
             self._write_shard(self.plan.epoch_steps)
         if not any(shard["rows"] for shard in self.shards):
             raise PlanError(f"no clip could be encoded, so {self.folder} would be empty")
+        failed = {name for shard in self.shards for name in shard["failed"]}
+        if failed:
+            log.warning(
+                "%s: %d clips could not be read and are left out (named above, and as `failed` in "
+                "the shards' JSON); to try them again, remove the folder and encode again",
+                self.folder,
+                len(failed),
+            )
         manifest = {
             "format": FORMAT,
             "process_count": self.share.of,
@@ -266,7 +277,7 @@ def read_shards(path: str) -> Shards:
     fields = [field.name for field in dataclasses.fields(Bucket)]
     grid = Grid(factor=Size(*manifests[0]["factor"]), patch=Size(*manifests[0]["patch"]))
     return Shards(
-        paths=tuple(_local(folder / s["file"], s["sha256"]) for s in shards if s["rows"]),
+        paths=_local({folder / s["file"]: s["sha256"] for s in shards if s["rows"]}),
         rows=tuple(tuple(row) for shard in shards for row in shard["rows"]),
         buckets=tuple(Bucket(**dict(zip(fields, box, strict=True))) for box in boxes),
         grid=grid,
@@ -285,23 +296,40 @@ def _complete(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return []
 
 
-def _local(path: epath.Path, digest: str) -> str:
-    """The path itself, or that of a local copy that is made once."""
-    if not _remote(path):
-        return os.fspath(path)
-    copy = Path(tempfile.gettempdir()) / "sora_jax_latents" / f"{digest}.array_record"
-    if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        size, free = path.stat().length, shutil.disk_usage(copy.parent).free
+def _local(shards: Mapping[epath.Path, str]) -> tuple[str, ...]:
+    """Paths of shards with their digests: themselves, or local copies that are made once.
+
+    Raises PlanError, before it copies anything, where there is no room for all.
+    """
+    home = Path(tempfile.gettempdir()) / "sora_jax_latents"
+    copies = {path: home / f"{digest}.array_record" for path, digest in shards.items()}
+    missing = {p: copy for p, copy in copies.items() if _remote(p) and not copy.exists()}
+    if missing:
+        home.mkdir(parents=True, exist_ok=True)
+        _clear_away(home)
+        size, free = sum(p.stat().length for p in missing), shutil.disk_usage(home).free
         if size > free:
             raise PlanError(
-                f"{path} has {size / 2**30:.1f} GiB, and {copy.parent}, where it is copied to be "
-                f"read, has room for {free / 2**30:.1f}: set TMPDIR to a folder on a larger disk"
+                f"{len(missing)} shards of {next(iter(missing)).parent} have {size / 2**30:.1f} "
+                f"GiB, and {home}, where they are copied to be read, has room for "
+                f"{free / 2**30:.1f}: set TMPDIR to a folder on a larger disk"
             )
+    for path, copy in missing.items():
         partial = copy.with_name(f"{copy.name}.{os.getpid()}")
         path.copy(partial, overwrite=True)
         partial.replace(copy)
-    return str(copy)
+    return tuple(str(copies[path]) if _remote(path) else os.fspath(path) for path in shards)
+
+
+def _clear_away(home: Path) -> None:
+    """Removes what processes that are gone have copied in part."""
+    for partial in home.glob("*.array_record.*"):
+        try:
+            os.kill(int(partial.suffix[1:]), 0)
+        except ProcessLookupError:
+            partial.unlink(missing_ok=True)
+        except OSError:
+            continue  # of another user
 
 
 def _write_whole(path: epath.Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,12 @@ log = logging.getLogger("sora_jax")
 
 SILENT = 45
 """Seconds without a sign of life after which a process counts as dead, and the others end."""
+
+_JOINING = 240
+"""Seconds that processes wait for one another to begin; less than what `tpu_scripts/train.sh` takes
+for a run that gets nowhere, as of one that has ended for good the others learn no other way."""
+
+_MOST = 64
 
 
 def join(
@@ -36,6 +43,7 @@ def join(
             coordinator_address=coordinator,
             num_processes=count,
             process_id=index,
+            initialization_timeout=_JOINING,
             heartbeat_timeout_seconds=SILENT,
             # One that ends for a notice waits for the others so long, and no longer.
             shutdown_timeout_seconds=SILENT,
@@ -73,6 +81,16 @@ def wait_for_all(what: str) -> None:
 def agreed(own: bool) -> bool:
     """Returns whether every process says so."""
     return int(total(np.array(own, np.int32))) == jax.process_count()
+
+
+def of_first(numbers: Sequence[int]) -> list[int]:
+    """Returns the numbers, not negative and at most 64, that the first process has."""
+    if jax.process_count() == 1:
+        return list(numbers)
+    padded = np.full(_MOST, -1, np.int32)
+    padded[: len(numbers)] = numbers
+    given = multihost_utils.broadcast_one_to_all(padded)
+    return [int(number) for number in given if number >= 0]
 
 
 def total(tree: Any) -> Any:

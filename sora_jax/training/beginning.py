@@ -22,6 +22,9 @@ from sora_jax.training.train import MAY_CHANGE, Train
 
 log = logging.getLogger("sora_jax")
 
+_READINGS = 2
+"""How often a checkpoint is read before it counts as damaged: storage may fail for a moment."""
+
 
 def placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
     """Returns the run on the devices that there are, and these.
@@ -65,12 +68,14 @@ class Beginning:
     def state(self) -> State:
         """The state of the newest checkpoint that can be read, or one to begin with."""
         troubles: dict[int, DamagedError] = {}
-        for step in self.checkpoints.steps():
+        for step in self.steps():
             found, trouble = None, DamagedError(f"another process cannot read step {step}")
-            try:
-                found = self.read(step)
-            except DamagedError as error:
-                trouble = error
+            for _ in range(_READINGS):
+                try:
+                    found = self.read(step)
+                    break
+                except DamagedError as error:
+                    trouble = error
             # Where one of several processes cannot read its part, none goes on from it.
             if not processes.agreed(found is not None) or found is None:
                 troubles[step] = trouble
@@ -85,6 +90,22 @@ class Beginning:
         if self.train.start is not None:
             return self.started(self.train.start)
         return self.prepared.born()
+
+    def steps(self) -> list[int]:
+        """The steps of checkpoints that the first process knows of, the newest first.
+
+        All go through the same ones: a listing of a network's folder may be late. Raises
+        CheckpointError in each process where one does not see them.
+        """
+        steps = processes.of_first(self.checkpoints.steps())
+        unseen = [step for step in steps if not self.checkpoints.there(step)]
+        if not processes.agreed(not unseen):
+            raise CheckpointError(
+                f"{self.folder}: the first process has checkpoints of the steps {steps}, of which "
+                f"{f'this one does not see {unseen}' if unseen else 'another does not see all'}; "
+                "--out must be a folder that all processes share (if it is, start again)"
+            )
+        return steps
 
     def read(self, step: int) -> State:
         """The state of checkpoint `step`."""
@@ -114,9 +135,7 @@ class Beginning:
     def check_same(self, step: int) -> None:
         """Raises CheckpointError if the folder's run is of another experiment or other data."""
         old = self.checkpoints.record(step, "experiment")
-        kept = [
-            {k: v for k, v in form.items() if k not in MAY_CHANGE} for form in (old, self.record)
-        ]
+        kept = [config.without(form, MAY_CHANGE) for form in (old, self.record)]
         changed = config.differences(*kept)
         position = self.checkpoints.record(step, "data")
         if position["fingerprint"] != self.data.fingerprint:

@@ -31,12 +31,12 @@ from sora_jax.arrays import Batch, Share
 from sora_jax.parallel import processes
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training import preemption
-from sora_jax.training.protocols import Encoder, Loaded, OpenedPixels, Pixels, Sink
+from sora_jax.training.protocols import HOW_READ, Encoder, Loaded, OpenedPixels, Pixels, Sink
 from sora_jax.training.watchdog import Watchdog
 
 log = logging.getLogger("sora_jax")
 
-MAY_CHANGE = ("mesh", "rows", "patience", "long_patience")
+MAY_CHANGE = ("mesh", "rows", "patience", "long_patience", *HOW_READ)
 """Fields that latents do not depend on: which devices encode, how much at once, and who waits."""
 
 RECORD = "encode.json"
@@ -136,12 +136,14 @@ def _encode_watched(
     devices = _devices(encode, data, share)
     # What an earlier run measured is kept: latents must not be normalised in two ways.
     own = folder / checkpoint.AUTOENCODER
-    frozen = own if (own / checkpoint.MODEL).exists() else checkpoint.located(encode.autoencoder)
-    measured = (frozen / checkpoint.MODEL).exists()
-    if measured:
-        objective, params = thawed(*checkpoint.read_frozen(frozen))
-    else:
-        objective, params = _trained(encode.autoencoder, next(iter(data.shapes.values())))
+    with watched.watchdog.other("reading the autoencoder"):
+        kept = (own / checkpoint.MODEL).exists()
+        frozen = own if kept else checkpoint.located(encode.autoencoder)
+        measured = (frozen / checkpoint.MODEL).exists()
+        if measured:
+            objective, params = thawed(*checkpoint.read_frozen(frozen))
+        else:
+            objective, params = _trained(encode.autoencoder, next(iter(data.shapes.values())))
     data.check(objective)
     params = jax.device_put(params, NamedSharding(devices, PartitionSpec()))
     with encode.mesh.use(devices):
@@ -151,7 +153,8 @@ def _encode_watched(
             params = objective.calibrated(params, totals)
         if frozen != own and processes.first():
             checkpoint.write_frozen(own, *objective.frozen(params))
-        processes.wait_for_all(f"{encode.name}: measured")
+        with watched.watchdog.other("measuring"):
+            processes.wait_for_all(f"{encode.name}: measured")
         weights = hashlib.sha256((own / checkpoint.WEIGHTS).read_bytes()).hexdigest()
         if (folder / f"manifest-{share.parts[0]:05d}-of-{share.of:05d}.json").exists():
             return
@@ -239,7 +242,7 @@ def _check_same(folder: epath.Path, record: Any) -> None:
     changed = []
     if kept.exists():
         old, new = (
-            form | {"encode": {k: v for k, v in form["encode"].items() if k not in MAY_CHANGE}}
+            form | {"encode": config.without(form["encode"], MAY_CHANGE)}
             for form in (json.loads(kept.read_text()), record)
         )
         changed = config.differences(old, new)
@@ -279,7 +282,8 @@ def _measured(
         for part in _parts(encode, loaded.batch, place):
             found = measure(params, part)
             totals = jax.block_until_ready(found if totals is None else totals + found)
-    return processes.total(totals)
+    with watched.watchdog.other("measuring"):
+        return processes.total(totals)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,12 +28,15 @@ from sora_jax.training.beginning import Beginning, placed
 from sora_jax.training.metrics import Interval, Meter, Writer
 from sora_jax.training.preemption import Notice, Preempted
 from sora_jax.training.programs import Prepared, compile_ahead
-from sora_jax.training.protocols import Loader, OpenedData
+from sora_jax.training.protocols import Evaluator, Loader, OpenedData
 from sora_jax.training.state import State
 from sora_jax.training.train import Train
 from sora_jax.training.watchdog import Watchdog
 
 log = logging.getLogger("sora_jax")
+
+_EVALUATED = "evaluated"
+"""The file below a run's folder that holds the last step that all evaluators have looked at."""
 
 
 class TrainingStopped(RuntimeError):
@@ -96,7 +99,7 @@ class _Run:
         self.devices = devices
         self.programs: dict[str, Callable[[State, Batch], tuple[State, Any]]] = {}
         share = self.train.mesh.share(self.devices)
-        self.meter, self.interval = Meter(), Interval(len(share.parts) / share.of)
+        self.meter, self.share = Meter(), len(share.parts) / share.of
         self.watchdog = watchdog
         watchdog.sizes = {name: _size(batch) for name, batch in data.shapes.items()}
         self.notice = Notice()
@@ -120,6 +123,8 @@ class _Run:
             self.state = beginning.state()
         start = self.taken = int(self.state.step)
         self.writer = Writer(self.folder, start=start) if processes.first() else None
+        if start and not self.evaluated(start):
+            self.evaluate(start)
         if start < self.train.steps:
             with self.watchdog.other("compiling"):
                 self.programs = compile_ahead(self.prepared, name=self.train.name)
@@ -148,6 +153,8 @@ class _Run:
 
     def steps(self, start: int, loader: Loader) -> None:
         """Steps `start` to the last, saving what there is if it is interrupted."""
+        # Not before, as reading a checkpoint and compiling are no part of what steps take.
+        self.interval = Interval(self.share)
         with _progress() as bar:
             task = bar.add_task(self.train.name, total=self.train.steps, completed=start)
             try:
@@ -282,21 +289,35 @@ class _Run:
             (self.train.steps - step) * metrics["seconds_per_step"] / 60,
         )
 
+    def evaluated(self, step: int) -> bool:
+        """Whether nothing ended the run between its saving of a step and the evaluators' end."""
+        mark, there = self.folder / _EVALUATED, True
+        if processes.first() and self.due(step):
+            there = mark.exists() and mark.read_text() == str(step)
+        return processes.agreed(there)
+
+    def due(self, step: int) -> list[Evaluator]:
+        """The evaluators that are to look at a step."""
+        last = step == self.train.steps
+        return [each for each in self.train.evaluators if last or step % each.every == 0]
+
     def evaluate(self, step: int) -> None:
         """Runs the evaluators that are due."""
-        for evaluator in self.train.evaluators:
-            if step % evaluator.every == 0 or step == self.train.steps:
-                with self.watchdog.other(f"measuring after step {step}"):
-                    metrics = evaluator(
-                        self.train.objective,
-                        self.state.ema,
-                        data=self.data,
-                        folder=self.folder,
-                        step=step,
-                    )
-                    if metrics and self.writer is not None:
-                        self.writer.write(step, metrics)
-                    processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
+        due = self.due(step)
+        for evaluator in due:
+            with self.watchdog.other(f"measuring after step {step}"):
+                metrics = evaluator(
+                    self.train.objective,
+                    self.state.ema,
+                    data=self.data,
+                    folder=self.folder,
+                    step=step,
+                )
+                if metrics and self.writer is not None:
+                    self.writer.write(step, metrics)
+                processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
+        if due and processes.first():
+            (self.folder / _EVALUATED).write_text(str(step))
 
     def save(self, step: int) -> None:
         """Starts to write a checkpoint."""

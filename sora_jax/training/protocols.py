@@ -15,6 +15,9 @@ from sora_jax.arrays import ALL_ROWS, Batch, Key, Latent, Share
 Metrics = dict[str, Any]
 """Scalars by name. A pair `name/sum`, `name/count` is averaged over steps as sum over count."""
 
+HOW_READ = ("data.workers", "data.prefetch", "data.keep_megabytes")
+"""Fields of a stage that say how its batches are read, and not what is in them."""
+
 
 @runtime_checkable
 class Objective(Protocol):

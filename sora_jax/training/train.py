@@ -6,7 +6,7 @@ import dataclasses
 
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.optimizer import AdamW
-from sora_jax.training.protocols import Data, Evaluator, Objective
+from sora_jax.training.protocols import HOW_READ, Data, Evaluator, Objective
 
 MAY_CHANGE = (
     "steps",
@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "patience",
     "long_patience",
     "skips_allowed",
+    *HOW_READ,
 )
 """Fields that a resumed run may change: they alter how it goes on, not what it is."""
 

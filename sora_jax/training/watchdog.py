@@ -117,7 +117,8 @@ class Watchdog:
             waited = time.monotonic() - wait.since
             if waited > wait.limit:
                 log.error(
-                    "%s: process %d has waited %.0f s %s (code %d: start again)",
+                    "%s: process %d has waited %.0f s %s (code %d: start again; if it was slow "
+                    "and did not hang, with a longer patience or long_patience)",
                     self._name,
                     jax.process_index(),
                     waited,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -205,8 +206,16 @@ def test_remote_folders_are_written_and_read_through_local_copies(
     writer = data.sink(str(tmp_path / "bucket"))
     write(data, writer)
     writer.finish()
+    home = tmp_path / "sora_jax_latents"
+    home.mkdir()
+    # What a process that was killed had copied, and what one that lives is copying.
+    gone, living = (home / f"0.array_record.{pid}" for pid in (2**22 + 1, os.getpid()))
+    gone.touch()
+    living.touch()
     copied = rows(latents(str(tmp_path / "bucket")))
-    (copy,) = (tmp_path / "sora_jax_latents").iterdir()
+    assert living.exists() and not gone.exists()
+    living.unlink()
+    (copy,) = home.iterdir()
     copy.unlink()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(PlanError, match=r"has room for 0.0: set TMPDIR"):
@@ -238,6 +247,21 @@ def test_clips_that_cannot_be_read_are_left_out_and_named(tmp_path: Path):
     assert [shard["failed"] for shard in writer.shards] == [{"clip1": "the file broke"}]
     opened = latents(str(tmp_path)).open()
     assert len(opened.plan.windows) == int((data.plan.windows.record != 1).sum())
+
+
+def test_all_copies_have_room_before_one_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data = CLIPS.open()
+    writer = dataclasses.replace(data).sink(str(tmp_path / "bucket"))
+    writer.rows_a_shard = 4
+    write(data, writer)
+    writer.finish()
+    sizes = [path.stat().st_size for path in (tmp_path / "bucket").glob("*.array_record")]
+    monkeypatch.setattr(shards, "_remote", lambda path: True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=sum(sizes) - 1))
+    with pytest.raises(PlanError, match=rf"{len(sizes)} shards of .* set TMPDIR"):
+        latents(str(tmp_path / "bucket")).open()
+    assert len(sizes) > 2 and not list((tmp_path / "sora_jax_latents").iterdir())
 
 
 def test_a_damaged_record_becomes_an_empty_row_and_is_named(tmp_path: Path):

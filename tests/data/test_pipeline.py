@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import errno
 import itertools
+import multiprocessing
 from typing import Any
 
 import jax
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from sora_jax.arrays import Batch, Share
+from sora_jax.data import loader
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.captions import Bytes
 from sora_jax.data.datasets import Broken
@@ -19,6 +23,7 @@ from sora_jax.data.loader import Loaded
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.suggest import Suggested
+from sora_jax.data.video import VideoError
 from tests.data.fake import MIXED, READS, Fake
 
 BOXES = tuple(
@@ -120,6 +125,69 @@ def test_worker_processes_give_the_same_batches_as_threads():
         CLIPS, source=dataclasses.replace(MIXED, failing=(2,)), workers=2, prefetch=2
     )
     assert same(here, load(workers, range(7)))
+
+
+def test_a_worker_goes_on_for_a_while_when_its_machine_is_to_be_taken_away():
+    """The trainer, which gets the signal too, may need another batch to come to an end with."""
+    others = set(multiprocessing.active_children())
+    clips = dataclasses.replace(CLIPS, workers=1, prefetch=1)
+    with clips.open().loader() as batches:
+        first = next(batches)
+        (worker,) = set(multiprocessing.active_children()) - others
+        worker.terminate()
+        following = [next(batches) for _ in range(3)]
+        worker.join(1)
+        assert worker.is_alive()
+    worker.join(10)
+    assert not worker.is_alive()
+    assert same([first, *following], load(CLIPS, range(4)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flaky(Fake):
+    """Of each clip the first `times` readings fail, as of a network's disk."""
+
+    times: int
+    number: int = errno.EIO
+
+    def read(self, index: int, start: int, count: int, *, fps: float | None = None) -> np.ndarray:
+        TRIED[index] += 1
+        if TRIED[index] <= self.times:
+            raise VideoError(f"clip{index}", "cannot be read") from OSError(self.number, "failed")
+        return super().read(index, start, count, fps=fps)
+
+
+TRIED: collections.Counter[int] = collections.Counter()
+
+
+def test_what_storage_fails_to_give_for_a_moment_is_read_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loader, "_PAUSES", (0.0, 0.0))
+    flaky = dataclasses.replace(CLIPS, source=Flaky(sizes=MIXED.sizes, times=2))
+    TRIED.clear()
+    assert same(load(flaky, range(4)), load(CLIPS, range(4)))
+    # What is not there is not looked for again.
+    TRIED.clear()
+    absent = Flaky(sizes=MIXED.sizes, times=9**9, number=errno.ENOENT)
+    (one,) = load(dataclasses.replace(CLIPS, source=absent), range(1))
+    assert set(TRIED.values()) == {1}
+    assert one.failed and {*one.failed} <= {f"clip{index}" for index in TRIED}
+
+
+def test_a_row_that_several_processes_hold_is_in_none_of_them_alone_left_empty(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(loader, "_PAUSES", ())
+    TRIED.clear()
+    away = dataclasses.replace(CLIPS, source=Flaky(sizes=MIXED.sizes, times=9**9)).open()
+    with (
+        away.loader(share=Share((0,), 1, copied=True)) as batches,
+        pytest.raises(VideoError, match="cannot be read"),
+    ):
+        next(batches)
+    # Of a damaged file all of them know.
+    damaged = dataclasses.replace(CLIPS, source=dataclasses.replace(MIXED, failing=(1, 7))).open()
+    with damaged.loader(share=Share((0,), 1, copied=True)) as batches:
+        assert {name for each in itertools.islice(batches, 8) for name in each.failed}
 
 
 def test_a_file_that_breaks_becomes_an_empty_row_and_is_named():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -15,6 +17,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 from jax.experimental import multihost_utils
@@ -307,6 +310,66 @@ def test_a_failing_evaluator_costs_no_checkpoint(tmp_path: Path):
     with pytest.raises(ValueError, match="disk"):
         run(toy(evaluators=(Failing(),)), tmp_path, record={})
     assert Checkpoints(tmp_path).latest() == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Looking:
+    """Notes the steps that it looks at, and may be stopped there."""
+
+    seen: list[int]
+    stops: bool = False
+    every: int = 4
+
+    def __call__(self, objective: Any, params: Any, *, step: int, **where: Any) -> dict[str, float]:
+        if self.stops:
+            raise KeyboardInterrupt
+        self.seen.append(step)
+        return {"looked": 1.0}
+
+
+def test_what_ended_before_its_evaluation_is_evaluated_when_it_goes_on(tmp_path: Path):
+    seen: list[int] = []
+    for steps, stopped in ((4, True), (6, True), (6, False), (6, False), (7, False)):
+        kept = len(seen)
+        settings = {"steps": steps, "evaluators": (Looking(seen, stopped),), "optimizer": FLAT}
+        with pytest.raises(KeyboardInterrupt) if stopped else contextlib.nullcontext():
+            run(toy(**settings), tmp_path, record={})
+        assert stopped == (len(seen) == kept) or seen == [4, 6]
+    # Each that was due, once.
+    assert seen == [4, 6, 7]
+    assert [line["step"] for line in read_lines(tmp_path) if "looked" in line] == [4, 6, 7]
+
+
+def test_how_batches_are_read_may_change(tmp_path: Path):
+    kept = {"data": {"seed": 0, "workers": 1}, "steps": 3}
+    run(toy(steps=3), tmp_path, record=kept)
+    run(toy(steps=3), tmp_path, record={"data": {"seed": 0, "workers": 8, "prefetch": 2}})
+    with pytest.raises(CheckpointError, match=r"data\.seed: 0 became 1"):
+        run(toy(steps=3), tmp_path, record={"data": {"seed": 1, "workers": 8}})
+
+
+def test_a_checkpoint_that_another_process_does_not_see_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run(toy(), tmp_path, record={})
+    monkeypatch.setattr(Checkpoints, "there", lambda self, step: step != 6)
+    with pytest.raises(CheckpointError, match=r"does not see \[6\]; --out must be a folder"):
+        run(toy(), tmp_path, record={})
+    assert Checkpoints(tmp_path).latest() == 6
+
+
+def test_a_checkpoint_that_does_not_fit_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run(toy(), tmp_path, record={})
+
+    def full(*where: Any, **how: Any) -> Any:
+        raise ValueError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", full)
+    with pytest.raises(CheckpointError, match="does not fit these devices"):
+        run(toy(steps=8), tmp_path, record={})
+    assert (tmp_path / "checkpoints" / "6").exists()
 
 
 def test_another_experiment_in_the_folder_is_refused_by_field(tmp_path: Path):
