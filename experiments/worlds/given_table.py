@@ -173,8 +173,8 @@ def kept(run: str, name: str, count: int) -> Measured:
 
 
 def more(one: np.ndarray, other: np.ndarray) -> str:
-    """By how much the mean of some exceeds that of others of the same clips, with a 95 % interval
-    over draws of the clips."""
+    """By how much the mean of some exceeds that of others of the same clips, or batches, with a
+    95 % interval over draws of these."""
     drawn = np.random.default_rng(0).integers(0, len(one), (4000, len(one)))
     found = one[drawn].mean(1) / other[drawn].mean(1) - 1
     low, high = np.quantile(found, (0.025, 0.975))

@@ -68,7 +68,7 @@ def windows(pipeline: Pipeline, clips: int, strength: float) -> list[str]:
         for index, case in enumerate(track(asked, name, transient=True)):
             true = case.frames()
             prompt = asked[(index + 1) % clips].caption
-            made = pipeline.edit(true, prompt, strength=strength).frames
+            made = pipeline.edit(true, prompt, strength=strength, seed=index).frames
             arms["windows"].append(seam(made, begins))
             arms["within"].append(seam(made, set(latents) - set(begins)))
             arms["real"].append(seam(true, begins))

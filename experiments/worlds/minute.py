@@ -33,15 +33,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import sora_jax
+from sora_jax.arrays import Size
 from sora_jax.data.video import contact_sheet, read_clip
 from sora_jax.data.worlds.source import ALL
 from sora_jax.data.worlds.sprites import Scene as Sprites
 from sora_jax.data.worlds.world import Setting, World, stream
 from sora_jax.evaluation import joins
+from sora_jax.generation.pipeline import Pipeline
+from sora_jax.generation.rollout import plan_hops
 
 FPS, FRAMES, SIDE = 8, 480, 64
-FIRST, HOP = 33, 20
-"""Frames of the first hop of the model that comes with the package, and those that another adds."""
 SHOWN = ("sprites", "balls", "orbit", "game")
 REAL = 24
 """Real clips of each world, for the deviations."""
@@ -109,6 +111,16 @@ class Command:
         return 1024 * usage.ru_maxrss
 
 
+def hops(pipeline: Pipeline) -> tuple[int, int]:
+    """Frames of the first hop of a minute, and those that each other one adds."""
+    vae = pipeline.vae
+    one, two, *_ = plan_hops(0, vae.latent_size(Size(FRAMES, 1, 1)).frames, window=pipeline.window)
+    ends = [vae.pixel_size(Size(count, 1, 1)).frames for count in (one.new, one.new + two.new)]
+    if ends[0] < ends[1] - ends[0]:
+        raise SystemExit("a first hop shorter than those that follow is not measured here")
+    return ends[0], ends[1] - ends[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", nargs="?")
@@ -116,6 +128,7 @@ def main() -> None:
     parser.add_argument("--steps", default=25, type=int)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    first, hop = hops(sora_jax.load(given.checkpoint))
     worlds = {world.name: world for world in ALL}
     rows, clips, prompts, told = [], [], [], []
     for number, name in enumerate(SHOWN):
@@ -151,7 +164,7 @@ def main() -> None:
         turned = [joins.hard_cut(a, b, FRAMES // 2) for (a, _), (b, _) in halves]
         floor = np.abs([drift_of(clip) for clip in turned]).max(axis=1).mean(axis=0)
         true_hops, other_hops = (
-            float(np.mean([joins.colour_drift(clip[FIRST - HOP :], HOP) for clip in each]))
+            float(np.mean([joins.colour_drift(clip[first - hop :], hop) for clip in each]))
             for each in ([clip for clip, _ in scenes], turned)
         )
         rows.append(
@@ -166,7 +179,7 @@ def main() -> None:
                 "real_deviation": real[1],
                 "other_mean": floor[0],
                 "other_deviation": floor[1],
-                "hop": joins.colour_drift(frames[FIRST - HOP :], HOP),
+                "hop": joins.colour_drift(frames[first - hop :], hop),
                 "real_hop": true_hops,
                 "other_hop": other_hops,
                 "seconds": time.monotonic() - began,

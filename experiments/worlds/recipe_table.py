@@ -1,4 +1,4 @@
-"""The table of experiments/README.md: what each run of `recipe.py` has learnt.
+"""A table: what each run of `recipe.py` has learnt.
 
     python experiments/worlds/recipe_table.py runs/recipe
 

@@ -21,15 +21,18 @@ cut, a cross-fade or a frozen frame have (the floors), by the same measures (`ev
     towards B     connect: slots of a frame like the second clip's, less those like the first's;
                   largest step: of the mean of these over clips, from a frame to the next
 
-Loop and connect have no prompt; all others are guided by --guidance on their captions.
+Loops of clips and connect have no prompt; all others are guided by --guidance on their captions.
 
-Writes OUT/tasks.md, OUT/tasks.json and a sheet for each task.
+Writes OUT/tasks.md, OUT/tasks.json and a sheet for each task, after each of them. What tasks.json
+holds of other tasks, by the same model and settings, stays on the page.
 """
 
 import argparse
 import dataclasses
 import json
+import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +64,7 @@ Clips = list[Frames]
 
 
 class Tasks:
-    """The clips, what the model makes of them, and the rows of the table so far."""
+    """The clips, what the model makes of them, and the rows and notes of a task."""
 
     def __init__(
         self, pipeline: Pipeline, scenes: int, settings: dict[str, Any], out: Path
@@ -74,7 +77,7 @@ class Tasks:
         codec = pipeline.codec()
         self.back = [codec.decode(codec.encode(clip))[0] for clip in self.given]
         self.coded = [codec.decode(codec.encode(clip))[0] for clip in self.true]
-        self.rows: list[tuple[str, str, dict[str, Mean]]] = []
+        self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
 
     def row(
@@ -87,7 +90,8 @@ class Tasks:
     ) -> None:
         """`span` is what single values can lie in."""
         means = {arm: Mean.of(list(x), span=span) for arm, x in arms.items()}
-        self.rows.append((task, measure, means))
+        told = {arm: [mean.value, mean.low, mean.high] for arm, mean in means.items()}
+        self.rows.append({"task": task, "measure": measure, **told})
 
     def each(self, task: str, make: Callable[[int], Frames]) -> Clips:
         """What is made of each clip, and a sheet of the first."""
@@ -95,6 +99,10 @@ class Tasks:
         sheet = contact_sheet(made[:SHOWN], self.captions[:SHOWN], columns=9, height=96)
         Image.fromarray(sheet).save(self.out / f"{task.replace(' ', '_')}.jpg", quality=85)
         return made
+
+    def of(self, index: int, seed: int = 0) -> dict[str, Any]:
+        """The settings for clip `index`: each clip has noise of its own, each seed another."""
+        return self.settings | {"seed": BEGINNINGS * index + seed}
 
     def others(self, clips: Clips) -> Clips:
         return [*clips[1:], clips[0]]
@@ -142,7 +150,7 @@ class Tasks:
         made = self.each(
             "animate",
             lambda i: (
-                self.pipeline.animate(self.given[i][0], self.captions[i], **self.settings).frames
+                self.pipeline.animate(self.given[i][0], self.captions[i], **self.of(i)).frames
             ),
         )
         codec = self.pipeline.codec()
@@ -180,8 +188,8 @@ class Tasks:
             asked, sides = cases(Text(size=size), len(self.given), seed=11), size._asdict()
             del sides["frames"]
             made = [
-                self.pipeline.image(case.caption, **sides, **self.settings).frames
-                for case in track(asked, f"image {size}", transient=True)
+                self.pipeline.image(case.caption, **sides, **self.of(index)).frames
+                for index, case in enumerate(track(asked, f"image {size}", transient=True))
             ]
             self.slots(f"image {size}", made, asked)
             captions = [case.caption for case in asked[: 2 * SHOWN]]
@@ -196,9 +204,10 @@ class Tasks:
             animated, extended = [], []
             for case, clip in track(list(zip(asked, real, strict=True)), str(size), transient=True):
                 given = clip[: size.frames]
-                made = self.pipeline.animate(given[0], case.caption, **self.settings)
+                made = self.pipeline.animate(given[0], case.caption, **self.of(len(animated)))
                 animated.append(made.frames)
-                made = self.pipeline.extend(given, case.caption, frames=NEW, **self.settings)
+                how = self.of(len(extended))
+                made = self.pipeline.extend(given, case.caption, frames=NEW, **how)
                 extended.append(made.frames)
             short = [dataclasses.replace(case, size=size) for case in asked]
             self.slots(f"animate {size}", animated, short)
@@ -220,7 +229,7 @@ class Tasks:
             "extend forward",
             lambda i: (
                 self.pipeline.extend(
-                    self.given[i], self.captions[i], frames=NEW, **self.settings
+                    self.given[i], self.captions[i], frames=NEW, **self.of(i)
                 ).frames
             ),
         )
@@ -235,7 +244,7 @@ class Tasks:
         back = [codec.decode(codec.encode(clip))[0] for clip in given]
 
         def begun(i: int, seed: int) -> Frames:
-            settings = self.settings | {"seed": seed}
+            settings = self.of(i, seed)
             return self.pipeline.extend(
                 given[i], self.captions[i], frames=NEW, direction="backward", **settings
             ).frames
@@ -250,14 +259,17 @@ class Tasks:
         self.diverse("sprites", self.true, [[c[:NEW] for c in clips] for clips in made])
         for suite in (SUITES["painting"], SUITES["shots"]):
             size, world = SIZE._replace(frames=SIZE.frames + NEW), suite.world.name
-            true = [case.frames() for case in cases(suite, len(given), size=size, seed=11)]
+            asked = cases(suite, len(given), size=size, seed=11)
+            true = [case.frames() for case in asked]
             begun_so: list[Clips] = []
             for seed in range(BEGINNINGS):
-                settings = self.settings | {"seed": seed, "direction": "backward", "frames": NEW}
+                how = {"direction": "backward", "frames": NEW}
                 begun_so.append(
                     [
-                        self.pipeline.extend(clip[NEW:], **settings).frames[:NEW]
-                        for clip in track(true, f"{world} {seed}", transient=True)
+                        self.pipeline.extend(
+                            true[i][NEW:], case.caption, **how, **self.of(i, seed)
+                        ).frames[:NEW]
+                        for i, case in enumerate(track(asked, f"{world} {seed}", transient=True))
                     ]
                 )
             self.diverse(world, true, begun_so)
@@ -288,7 +300,7 @@ class Tasks:
     def loop(self) -> None:
         made = self.each(
             "loop",
-            lambda i: self.pipeline.loop(self.given[i][:16], frames=NEW, **self.settings).frames,
+            lambda i: self.pipeline.loop(self.given[i][:16], frames=NEW, **self.of(i)).frames,
         )
         self.given_back(
             "loop",
@@ -301,14 +313,13 @@ class Tasks:
             for clip in made:
                 file.unlink(missing_ok=True)
                 write_video(file, clip, fps=self.pipeline.fps)
-                written.append(read_clip(file))
+                # A GIF has equal frames once, which its own rate would leave out.
+                written.append(read_clip(file, fps=self.pipeline.fps))
             file.unlink()
             self.closure(f"loop, {ending}", written)
         texts = self.each(
             "loop of text",
-            lambda i: (
-                self.pipeline.loop(prompt=self.captions[i], frames=NEW, **self.settings).frames
-            ),
+            lambda i: self.pipeline.loop(prompt=self.captions[i], frames=NEW, **self.of(i)).frames,
         )
         self.closure("loop of text", texts)
 
@@ -342,7 +353,7 @@ class Tasks:
                 f"edit {strength}",
                 lambda i, strength=strength: (
                     self.pipeline.edit(
-                        self.given[i], targets[i].caption, strength=strength, **self.settings
+                        self.given[i], targets[i].caption, strength=strength, **self.of(i)
                     ).frames
                 ),
             )
@@ -368,7 +379,7 @@ class Tasks:
             "edit 0 to 1",
             lambda i: (
                 self.pipeline.edit(
-                    self.given[i], targets[i].caption, strength=(0.0, 0.0, 1.0), **self.settings
+                    self.given[i], targets[i].caption, strength=(0.0, 0.0, 1.0), **self.of(i)
                 ).frames
             ),
         )
@@ -397,7 +408,7 @@ class Tasks:
         made = self.each(
             "connect",
             lambda i: (
-                self.pipeline.connect(self.given[i], second[i], frames=NEW, **self.settings).frames
+                self.pipeline.connect(self.given[i], second[i], frames=NEW, **self.of(i)).frames
             ),
         )
         triples = [
@@ -464,7 +475,7 @@ class Tasks:
             "retake of frames 5 to 13",
             lambda i: (
                 self.pipeline.retake(
-                    self.given[i], self.captions[i], span=(5, 13), **self.settings
+                    self.given[i], self.captions[i], span=(5, 13), **self.of(i)
                 ).frames
             ),
         )
@@ -483,7 +494,7 @@ class Tasks:
             "retake of the left half",
             lambda i: (
                 self.pipeline.retake(
-                    self.given[i], targets[i].caption, box=(0, 0, 64, 32), **self.settings
+                    self.given[i], targets[i].caption, box=(0, 0, 64, 32), **self.of(i)
                 ).frames
             ),
         )
@@ -509,10 +520,10 @@ class Tasks:
         def both(i: int) -> Frames:
             sizes = {"height": SIZE.height, "width": SIZE.width}
             small = self.pipeline.generate(
-                self.captions[i], frames=SIZE.frames, **sizes, **self.settings
+                self.captions[i], frames=SIZE.frames, **sizes, **self.of(i)
             )
             large = {side: 2 * pixels for side, pixels in sizes.items()}
-            fine = self.pipeline.refine(small, self.captions[i], **large, **self.settings).frames
+            fine = self.pipeline.refine(small, self.captions[i], **large, **self.of(i)).frames
             smalls.append(small.frames)
             return fine
 
@@ -530,19 +541,6 @@ class Tasks:
         )
         self.slots("prototype, small", smalls)
         self.slots("prototype, refined", made)
-
-    def table(self) -> str:
-        heads = ("model", "real", "codec", "cut", "fade", "frozen")
-        lines = [f"| task | measure | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-        for task, measure, arms in self.rows:
-            cells = [
-                f"{arms[h].value:.2f} ({arms[h].low:.2f} to {arms[h].high:.2f})"
-                if h in arms
-                else ""
-                for h in heads
-            ]
-            lines.append(f"| {task} | {measure} | {' | '.join(cells)} |")
-        return "\n".join([*lines, "", *self.notes])
 
 
 def _slots(suite: Text, case: Case, frames: Frames) -> float:
@@ -564,12 +562,12 @@ def _towards(first: Case, second: Case, frame: Frames) -> float:
     return float(np.mean([two[name] - one[name] for name in names]))
 
 
-ABOUT = """`python experiments/worlds/tasks.py --scenes {given.scenes}`: clips of {size} pixels of
-one sprite, {given.steps} steps, guidance {given.guidance}; loop and connect without a prompt. Means
-with their 95 % intervals; beside the model, what real clips have, the autoencoder's
-reconstructions, and a hard cut, a cross-fade and a frozen frame. Each sheet shows clips one below
-the other, nine frames of each, under the captions of the clips that were given. What is measured is
-told at the head of the script.
+ABOUT = """`python experiments/worlds/tasks.py --scenes {scenes}`: clips of {size} pixels of one
+sprite, {steps} steps, guidance {guidance}; loops of clips and connect without a prompt. Means with
+their 95 % intervals; beside the model, what real clips have, the autoencoder's reconstructions, and
+a hard cut, a cross-fade and a frozen frame. Each sheet shows clips one below the other, nine frames
+of each, under the captions of the clips that were given. What is measured is told at the head of
+the script.
 """
 
 TASKS = (
@@ -591,33 +589,59 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     pipeline = sora_jax.load(given.checkpoint)
     settings = {"steps": given.steps, "guidance": given.guidance}
+    about = settings | {"scenes": given.scenes, "size": str(SIZE), "model": pipeline.fingerprint()}
+    found = _found(out / "tasks.json", about)
     tasks = Tasks(pipeline, given.scenes, settings, out)
-    seconds = {}
+    failed = False
     for name in given.tasks:
         start = time.monotonic()
-        getattr(tasks, name)()
-        seconds[name] = round(time.monotonic() - start)
-        print(f"{name}: {seconds[name]} s", flush=True)
-        # After each, so that one that fails costs no other.
-        _write(tasks, given, seconds)
-    print(tasks.table())
+        tasks.rows, tasks.notes = [], []
+        try:
+            getattr(tasks, name)()
+        except Exception:
+            # One that fails costs no other.
+            traceback.print_exc()
+            failed = True
+            continue
+        seconds = round(time.monotonic() - start)
+        found[name] = {"rows": tasks.rows, "notes": tasks.notes, "seconds": seconds}
+        print(f"{name}: {seconds} s", flush=True)
+        (out / "tasks.json").write_text(json.dumps({"about": about, "tasks": found}, indent=1))
+        _write(out, pipeline.source, about, found)
+    print(_table(found))
+    sys.exit(failed)
 
 
-def _write(tasks: Tasks, given: argparse.Namespace, seconds: dict[str, int]) -> None:
-    """The page and its figures, of the tasks so far."""
+def _found(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run measured of other tasks, if it is of the same model and settings."""
+    if file.exists():
+        kept = json.loads(file.read_text())
+        if kept.get("about") == about:
+            return kept["tasks"]
+    return {}
+
+
+def _table(found: dict[str, Any]) -> str:
+    heads = ("model", "real", "codec", "cut", "fade", "frozen")
+    lines = [f"| task | measure | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    known = [found[name] for name in TASKS if name in found]
+    for row in (row for task in known for row in task["rows"]):
+        cells = [
+            "{:.2f} ({:.2f} to {:.2f})".format(*row[head]) if head in row else "" for head in heads
+        ]
+        lines.append(f"| {row['task']} | {row['measure']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(note for task in known for note in task["notes"])])
+
+
+def _write(out: Path, source: str, about: dict[str, Any], found: dict[str, Any]) -> None:
+    """The page, of the tasks so far."""
     sheets = "\n".join(
         f"\n## {path.stem.replace('_', ' ').capitalize()}\n\n![{path.stem}]({path.name})"
-        for path in sorted(tasks.out.glob("*.jpg"))
+        for path in sorted(out.glob("*.jpg"))
     )
-    (tasks.out / "tasks.md").write_text(
-        f"# The tasks of {tasks.pipeline.source}\n\n{ABOUT.format(given=given, size=SIZE)}\n"
-        f"{tasks.table()}\n{sheets}\n"
+    (out / "tasks.md").write_text(
+        f"# The tasks of {source}\n\n{ABOUT.format(**about)}\n{_table(found)}\n{sheets}\n"
     )
-    rows = [
-        {"task": task, "measure": measure, **{arm: mean.value for arm, mean in arms.items()}}
-        for task, measure, arms in tasks.rows
-    ]
-    (tasks.out / "tasks.json").write_text(json.dumps({"rows": rows, "seconds": seconds}, indent=1))
 
 
 if __name__ == "__main__":

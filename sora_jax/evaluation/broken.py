@@ -11,16 +11,25 @@ from sora_jax.data.framing import resized
 from sora_jax.data.worlds.world import Frames, stream
 
 Floor = Literal[
-    "crossed", "shuffled", "frozen", "spliced", "reversed", "stretched", "bent", "doubled"
+    "crossed",
+    "shuffled",
+    "frozen",
+    "spliced",
+    "alternating",
+    "reversed",
+    "stretched",
+    "bent",
+    "doubled",
 ]
-"""crossed    the clip of another caption
-shuffled   its frames in random order
-frozen     its first frame all the time
-spliced    its first half, then the second half of another
-reversed   it backwards
-stretched  it wider and narrower again, as no thing with a size does
-bent       its rows moved to and fro, as nothing rigid does
-doubled    it twice, one above the other, each half as high"""
+"""crossed      the clip of another caption
+shuffled     its frames in random order
+frozen       its first frame all the time
+spliced      its first half, then the second half of another
+alternating  every second frame is that of another
+reversed     it backwards
+stretched    it wider and narrower again, as no thing with a size does
+bent         its rows moved to and fro, as nothing rigid does
+doubled      it twice, one above the other, each half as high"""
 
 # What random numbers are for; part of their key, beside those of `data.worlds.source`.
 _BREAKING = 4
@@ -39,6 +48,12 @@ def broken(clips: Sequence[Frames], kind: Floor, *, seed: int = 0) -> list[Frame
 def _spliced(clip: Frames, other: Frames, _: np.random.Generator) -> Frames:
     half = len(clip) // 2
     return np.concatenate([clip[:half], other[half:]])
+
+
+def _alternating(clip: Frames, other: Frames, _: np.random.Generator) -> Frames:
+    made = clip.copy()
+    made[1::2] = other[1::2]
+    return made
 
 
 def _stretched(clip: Frames, _: Frames, rng: np.random.Generator) -> Frames:
@@ -77,6 +92,7 @@ _MAKERS: dict[Floor, Callable[[Frames, Frames, np.random.Generator], Frames]] = 
     "shuffled": lambda clip, other, rng: clip[rng.permutation(len(clip))],
     "frozen": lambda clip, other, rng: np.repeat(clip[:1], len(clip), 0),
     "spliced": _spliced,
+    "alternating": _alternating,
     "reversed": lambda clip, other, rng: clip[::-1],
     "stretched": _stretched,
     "bent": _bent,

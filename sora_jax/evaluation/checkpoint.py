@@ -15,12 +15,13 @@ from sora_jax import checkpoint
 from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.framing import fitted, resized
 from sora_jax.data.sidecars import beside, listed
-from sora_jax.data.video import read_clip
+from sora_jax.data.video import probe
 from sora_jax.evaluation.capabilities import Capabilities, measure
 from sora_jax.evaluation.frames import WINDOW
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
+from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.loading import find, load
 from sora_jax.generation.pipeline import Pipeline
 
@@ -81,9 +82,10 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Measures a run of an autoencoder or of a transformer (with the autoencoder it goes with).
 
-    files    videos and images; the first `frames` of each (down to 1 + 4k) are taken, reduced so
-             that the longer side is at most `longest` pixels. Captions beside them condition the
-             loss. Without files the loss is over the run's own training data.
+    files    videos and images; at the rate of its training the first `frames` of each (down to
+             1 + 4k) are taken, reduced so that the longer side is at most `longest` pixels.
+             Captions beside them condition the loss. Without files the loss is over the run's own
+             training data.
 
     Raises CheckpointError for what is no such run, VideoError for a file that cannot be read, and
     ValueError if there is nothing to measure.
@@ -94,13 +96,14 @@ def evaluate_checkpoint(
         if not files:
             raise ValueError(f"{run} is an autoencoder: name the FILES to reconstruct")
         vae, params = _autoencoder(run, record)
-        clips = _clips(files, frames, longest, vae.factor)
+        fps = float(checkpoint.read_record(checkpoint.newest(run), "data")["fps"])
+        clips = _clips(files, frames, longest, vae.factor, fps)
         return Evaluation(
             checkpoint=str(run), files=_fidelities(vae, params, clips), losses={}, losses_on=""
         )
     pipeline = load(folder)
     if files:
-        clips = _clips(files, frames, longest, pipeline.vae.factor)
+        clips = _clips(files, frames, longest, pipeline.vae.factor, pipeline.fps)
         rows = _fidelities(pipeline.vae, pipeline.vae_params, clips)
         batches: Iterable[tuple[str, Batch]] = [
             _batch(pipeline, name, clip) for name, clip in clips.items()
@@ -147,7 +150,7 @@ def _autoencoder(run: Any, record: Any) -> tuple[Any, Any]:
 
 
 def _clips(
-    files: Sequence[str], frames: int, longest: int | None, factor: Size
+    files: Sequence[str], frames: int, longest: int | None, factor: Size, fps: float
 ) -> dict[str, np.ndarray]:
     if frames < 1 or (longest is not None and longest < WINDOW):
         raise ValueError(
@@ -158,7 +161,9 @@ def _clips(
     for name in files:
         if epath.Path(name).is_dir():
             raise ValueError(f"{name} is a folder; name the files in it, as with {name}/*.mp4")
-        clip = whole_frames(read_clip(name, count=frames), factor)
+        # Of a run of stills alone, which has no rate, at the file's own.
+        rate = fps or probe(name).fps or 1.0
+        clip = whole_frames(read_frames(name, fps=rate, what="file", count=frames), factor)
         if longest is not None:
             size = fitted(*clip.shape[1:3], box=Size(1, longest, longest))
             clip = resized(clip, *size)

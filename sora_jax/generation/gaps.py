@@ -20,6 +20,7 @@ from sora_jax.generation.rollout import (
     plan_hops,
     plan_windows,
     roll,
+    too_short,
 )
 from sora_jax.generation.settings import GUIDANCE, Sampling
 
@@ -100,9 +101,7 @@ class Gaps(GenerativeModel):
         begun = self.vae.latent_size(Size(frames, 1, 1))
         count, window = begun.frames, self.window or begun.frames + latent.shape[1]
         if window < min(3, count + latent.shape[1]):
-            raise ValueError(
-                f"this model was trained on clips of {window} latent frames, too few to go on from"
-            )
+            raise too_short(window)
         fewest = min(LEAST, max(1, window - 2))
         hops = 1 if count <= window - fewest else -(-(count - 1) // (window - 1 - fewest))
         key, left, after = jax.random.key(how.seed), count, latent

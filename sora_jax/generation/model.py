@@ -73,6 +73,10 @@ class GenerativeModel:
         frames = self.domain.frames
         return self.vae.latent_size(Size(frames, 1, 1)).frames if frames else None
 
+    def in_parts(self, latents: int) -> bool:
+        """Whether so many latent frames are made window by window, each given those before it."""
+        return self.window is not None and latents > self.window
+
     def fingerprint(self) -> str:
         """Returns 16 hexadecimal digits that tell these parameters from others."""
         sums = self.devices.everywhere(_sums((self.params, self.vae_params)))
@@ -136,20 +140,14 @@ class GenerativeModel:
             log.info("%s", need)
         if cut := self.tokenizer.truncated(prompts):
             log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))
+        if self.tokenizer.truncated([how.negative]):
+            log.warning("the negative prompt is too long and loses its end")
         if strange := dict.fromkeys(w for text in prompts for w in self.domain.strange(text)):
             log.warning(
                 "%s was trained without the words: %s. It can be asked for: %s",
                 self.source,
                 ", ".join(strange),
                 self.domain.about,
-            )
-        if largest := self.domain.outgrown(size):
-            log.warning(
-                "%d x %d pixels are more than twice as many as %s saw in clips of this length "
-                "(%d x %d): things may repeat or fall apart; a prototype (--prototype, prototype=) "
-                "is made small and then refined",
-                *(size.height, size.width, self.source),
-                *(largest.height, largest.width),
             )
         return how, need
 

@@ -159,12 +159,18 @@ def loosened(how: Sampling) -> Sampling:
     return dataclasses.replace(how, held=max(how.held, HELD))
 
 
+def too_short(window: int) -> ValueError:
+    """The error for a window that leaves no room for what a hop is given and makes."""
+    return ValueError(
+        f"this model was trained on clips of {window} latent frames, too few to go on from: ask it "
+        "for clips of so many at most, of nothing that is given"
+    )
+
+
 def _history(window: int) -> int:
     """How many latents a hop is given. Raises ValueError for a window without room for any."""
     if window < 3:
-        raise ValueError(
-            f"this model was trained on clips of {window} latent frames, too few to go on from"
-        )
+        raise too_short(window)
     return min(HISTORY, (window - 1) // 2)
 
 

@@ -171,7 +171,8 @@ class Tasks(Gaps):
         count = self.vae.latent_size(size).frames
         moments = np.linspace(0, 1, len(levels)), np.linspace(0, 1, count)
         level = np.interp(moments[1], moments[0], levels)[:, None, None]
-        codec, how = self._ready(prompt, size, how, given=not level.all(), encodes=len(old))
+        given = not level.all() or self.in_parts(count)
+        codec, how = self._ready(prompt, size, how, given=given, encodes=len(old))
         latent = codec.encode(old)
         canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=level)
         made = self.sampled(canvas, prompt, how)

@@ -193,8 +193,11 @@ def area_error(state: State) -> float:
 
     1 where it has vanished.
     """
-    area = state.area[(state.pieces > 0) | _vanished(state)]
-    return float(np.abs(area - area[0]).max() / area[0]) if len(area) else float("nan")
+    told = state.area[state.pieces > 0]
+    if not len(told):
+        return float("nan")
+    area = np.concatenate([told, state.area[_vanished(state)]])
+    return float(np.abs(area - told[0]).max() / told[0])
 
 
 def _vanished(state: State) -> np.ndarray:
@@ -203,9 +206,13 @@ def _vanished(state: State) -> np.ndarray:
 
 
 def pieces_after(state: State) -> int:
-    """How many pieces there are in the last frame that tells; 0 if it never breaks, or is gone."""
-    told = np.where(_vanished(state), 0, state.pieces)
-    told = told[told >= 0]
+    """How many pieces there are in the last frame that tells; 0 if it never breaks, -1 if it is
+    gone."""
+    gone = _vanished(state)
+    last = np.flatnonzero(gone | (state.pieces >= 0))
+    if len(last) and gone[last[-1]]:
+        return -1
+    told = state.pieces[state.pieces >= 0]
     return int(told[-1]) if len(told) and told.max() > 1 else 0
 
 

@@ -166,7 +166,7 @@ class Shots(Described):
             Metric(
                 name="identity",
                 better="high",
-                floor="spliced",
+                floor="alternating",
                 about="attributes of the character that are the same on both sides of a cut",
             ),
             Metric(
