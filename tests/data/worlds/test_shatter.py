@@ -123,6 +123,14 @@ def test_the_metrics_see_what_is_wrong() -> None:
         assert breaks_at_contact(never, within=3) is False and pieces_after(never) == 0
         shrinking = dataclasses.replace(truth, area=truth.area * np.linspace(1, 0.5, len(times)))
         assert area_error(shrinking) == pytest.approx(0.5)
+        end, begin = np.arange(len(times)) >= len(times) - 3, np.arange(len(times)) < 3
+        for where in (end, begin):
+            # Seen unclearly before it is told, and gone after; or gone at the end.
+            gone = where & (np.arange(len(times)) > 1)
+            area = np.where(gone, 0, np.where(where, 80.0, truth.area))
+            lost = dataclasses.replace(truth, area=area, pieces=np.where(where, -1, truth.pieces))
+            assert area_error(lost) == pytest.approx(1, abs=0.05)
+            assert (pieces_after(lost) == -1) == (where is end)
 
 
 def test_nothing_is_seen_where_there_is_nothing() -> None:
