@@ -34,7 +34,7 @@ _PAUSES = (1.0, 4.0)
 
 _LASTING = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR)
 
-_NOTICE = 60.0
+_NOTICE = 60
 """Seconds for which a worker goes on after SIGTERM."""
 
 # More steps than any run takes: the data has no end.
@@ -260,9 +260,8 @@ def _prepare_worker(worker: int, workers: int) -> None:
 
 def _end_later(number: int, frame: FrameType | None) -> None:
     del number, frame
-    timer = threading.Timer(_NOTICE, os._exit, [1])
-    timer.daemon = True
-    timer.start()
+    # Which ends the process, as nothing listens to it; a thread could not be begun at its end.
+    signal.alarm(_NOTICE)
 
 
 def _end_with_parent() -> None:
