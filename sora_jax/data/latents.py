@@ -14,10 +14,11 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 from numpy import ndarray
 
+from sora_jax.data.assembly import Row, Tokenizer
 from sora_jax.data.buckets import Bucket, Grid, batch_of
 from sora_jax.data.captions import Bytes, choose
 from sora_jax.data.datasets import Record
-from sora_jax.data.loader import Opened, Row, Tokenizer
+from sora_jax.data.loader import Opened
 from sora_jax.data.plan import Plan, PlannedRow
 from sora_jax.data.shards import LatentRecord, LatentWriter, Shards, read_shards
 from sora_jax.data.video import VideoError

@@ -11,12 +11,13 @@ import numpy as np
 from numpy import ndarray
 
 from sora_jax.arrays import ALL_ROWS, Share, Size
+from sora_jax.data.assembly import Row, Tokenizer
 from sora_jax.data.buckets import GRID, Bucket, Grid
 from sora_jax.data.captions import Bytes, choose
 from sora_jax.data.datasets import OpenedSource, Record, Source
 from sora_jax.data.framing import Framing, Pad, fitted, place, resized
 from sora_jax.data.latents import LatentWriter
-from sora_jax.data.loader import Opened, Row, Tokenizer
+from sora_jax.data.loader import Opened
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
 from sora_jax.data.spans import Spans
 from sora_jax.data.suggest import Suggested

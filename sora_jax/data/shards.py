@@ -18,10 +18,8 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +30,10 @@ from etils import epath
 from numpy import ndarray
 
 from sora_jax.arrays import ALL_ROWS, Share, Size
+from sora_jax.data.assembly import Loaded
 from sora_jax.data.buckets import Bucket, Grid
+from sora_jax.data.copies import is_remote, local_copies
 from sora_jax.data.datasets import Caption, Record
-from sora_jax.data.loader import Loaded
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
 
 log = logging.getLogger("sora_jax")
@@ -277,7 +276,7 @@ def read_shards(path: str) -> Shards:
     fields = [field.name for field in dataclasses.fields(Bucket)]
     grid = Grid(factor=Size(*manifests[0]["factor"]), patch=Size(*manifests[0]["patch"]))
     return Shards(
-        paths=_local({folder / s["file"]: s["sha256"] for s in shards if s["rows"]}),
+        paths=local_copies({folder / s["file"]: s["sha256"] for s in shards if s["rows"]}),
         rows=tuple(tuple(row) for shard in shards for row in shard["rows"]),
         buckets=tuple(Bucket(**dict(zip(fields, box, strict=True))) for box in boxes),
         grid=grid,
@@ -296,45 +295,9 @@ def _complete(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return []
 
 
-def _local(shards: Mapping[epath.Path, str]) -> tuple[str, ...]:
-    """Paths of shards with their digests: themselves, or local copies that are made once.
-
-    Raises PlanError, before it copies anything, where there is no room for all.
-    """
-    home = Path(tempfile.gettempdir()) / "sora_jax_latents"
-    copies = {path: home / f"{digest}.array_record" for path, digest in shards.items()}
-    missing = {p: copy for p, copy in copies.items() if _remote(p) and not copy.exists()}
-    if missing:
-        home.mkdir(parents=True, exist_ok=True)
-        _clear_away(home)
-        size, free = sum(p.stat().length for p in missing), shutil.disk_usage(home).free
-        if size > free:
-            raise PlanError(
-                f"{len(missing)} shards of {next(iter(missing)).parent} have {size / 2**30:.1f} "
-                f"GiB, and {home}, where they are copied to be read, has room for "
-                f"{free / 2**30:.1f}: set TMPDIR to a folder on a larger disk"
-            )
-    for path, copy in missing.items():
-        partial = copy.with_name(f"{copy.name}.{os.getpid()}")
-        path.copy(partial, overwrite=True)
-        partial.replace(copy)
-    return tuple(str(copies[path]) if _remote(path) else os.fspath(path) for path in shards)
-
-
-def _clear_away(home: Path) -> None:
-    """Removes what processes that are gone have copied in part."""
-    for partial in home.glob("*.array_record.*"):
-        try:
-            os.kill(int(partial.suffix[1:]), 0)
-        except ProcessLookupError:
-            partial.unlink(missing_ok=True)
-        except OSError:
-            continue  # of another user
-
-
 def _write_whole(path: epath.Path, data: bytes) -> None:
     """Writes a file that is there whole or not at all."""
-    if _remote(path):
+    if is_remote(path):
         path.write_bytes(data)
         return
     partial = path.parent / f"{path.name}.partial"
@@ -344,17 +307,13 @@ def _write_whole(path: epath.Path, data: bytes) -> None:
 
 def _write_records(path: epath.Path, records: Sequence[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "shard" if _remote(path) else Path(f"{path}.partial")
+        made = Path(folder) / "shard" if is_remote(path) else Path(f"{path}.partial")
         # Groups of one record are what makes reading at random fast; float16 hardly compresses.
         writer = ArrayRecordWriter(str(made), "group_size:1,uncompressed")
         for record in records:
             writer.write(record)
         writer.close()
-        if _remote(path):
+        if is_remote(path):
             epath.Path(made).copy(path, overwrite=True)
         else:
             made.replace(path)
-
-
-def _remote(path: epath.Path) -> bool:
-    return "://" in str(path)

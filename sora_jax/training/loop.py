@@ -293,7 +293,7 @@ class _Run:
         """Whether nothing ended the run between its saving of a step and the evaluators' end."""
         mark, there = self.folder / _EVALUATED, True
         if processes.first() and self.due(step):
-            there = mark.exists() and mark.read_text() == str(step)
+            there = mark.exists() and int(mark.read_text() or 0) >= step
         return processes.agreed(there)
 
     def due(self, step: int) -> list[Evaluator]:
@@ -317,7 +317,9 @@ class _Run:
                     self.writer.write(step, metrics)
                 processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
         if due and processes.first():
-            (self.folder / _EVALUATED).write_text(str(step))
+            # A full disk ends no run: at worst these are run once more.
+            with contextlib.suppress(OSError):
+                (self.folder / _EVALUATED).write_text(str(step))
 
     def save(self, step: int) -> None:
         """Starts to write a checkpoint."""

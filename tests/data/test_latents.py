@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sora_jax.data import shards
+from sora_jax.data import copies, shards
+from sora_jax.data.assembly import Loaded
 from sora_jax.data.captions import Bytes
 from sora_jax.data.latents import LatentClips, LatentWriter
-from sora_jax.data.loader import Loaded
 from sora_jax.data.pipeline import Clips, OpenedClips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.spans import Spans
@@ -200,7 +200,8 @@ def test_latents_are_written_in_one_pass_over_stills_and_videos_alike(tmp_path: 
 def test_remote_folders_are_written_and_read_through_local_copies(
     tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(shards, "_remote", lambda path: True)
+    for module in (shards, copies):
+        monkeypatch.setattr(module, "is_remote", lambda path: True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     data = CLIPS.open()
     writer = data.sink(str(tmp_path / "bucket"))
@@ -256,10 +257,11 @@ def test_all_copies_have_room_before_one_is_made(tmp_path: Path, monkeypatch: py
     write(data, writer)
     writer.finish()
     sizes = [path.stat().st_size for path in (tmp_path / "bucket").glob("*.array_record")]
-    monkeypatch.setattr(shards, "_remote", lambda path: True)
+    for module in (shards, copies):
+        monkeypatch.setattr(module, "is_remote", lambda path: True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=sum(sizes) - 1))
-    with pytest.raises(PlanError, match=rf"{len(sizes)} shards of .* set TMPDIR"):
+    with pytest.raises(PlanError, match=rf"{len(sizes)} files of .* set TMPDIR"):
         latents(str(tmp_path / "bucket")).open()
     assert len(sizes) > 2 and not list((tmp_path / "sora_jax_latents").iterdir())
 

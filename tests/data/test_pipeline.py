@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from sora_jax.arrays import Batch, Share
-from sora_jax.data import loader
+from sora_jax.data import assembly
+from sora_jax.data.assembly import Loaded
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.captions import Bytes
 from sora_jax.data.datasets import Broken
 from sora_jax.data.framing import Crop, Pad
-from sora_jax.data.loader import Loaded
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.suggest import Suggested
@@ -161,7 +161,7 @@ TRIED: collections.Counter[tuple[int, int]] = collections.Counter()
 
 
 def test_what_storage_fails_to_give_for_a_moment_is_read_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loader, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(assembly, "_PAUSES", (0.0, 0.0))
     flaky = dataclasses.replace(CLIPS, source=Flaky(sizes=MIXED.sizes, times=2))
     TRIED.clear()
     assert same(load(flaky, range(4)), load(CLIPS, range(4)))
@@ -177,7 +177,7 @@ def test_what_storage_fails_to_give_for_a_moment_is_read_again(monkeypatch: pyte
 def test_a_row_that_several_processes_hold_is_in_none_of_them_alone_left_empty(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(loader, "_PAUSES", ())
+    monkeypatch.setattr(assembly, "_PAUSES", ())
     TRIED.clear()
     away = dataclasses.replace(CLIPS, source=Flaky(sizes=MIXED.sizes, times=9**9)).open()
     with (
