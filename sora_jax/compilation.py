@@ -31,9 +31,9 @@ from sora_jax.models.remat import Remat
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
 from sora_jax.objectives.levels import NoiseField
-from sora_jax.parallel.hlo import Collective, collectives, gathered, kernels
+from sora_jax.parallel.hlo import Collective, collectives, dense, gathered, kernels
 from sora_jax.parallel.mesh import Mesh, MeshError
-from sora_jax.parallel.topology import Chip, Slice
+from sora_jax.parallel.topology import Slice
 from sora_jax.plans import Plan
 from sora_jax.training.optimizer import stacked_kernels
 from sora_jax.training.programs import Prepared
@@ -86,8 +86,7 @@ def search(
             rows=rows,
             text=objective.text.positions(getattr(objective.text, "length", 1)),
             moments=stage.optimizer.moment_bytes,
-            chips=len(devices),
-            chip=on.chip,
+            on=on,
         )
         found = [
             each
@@ -170,14 +169,16 @@ def _plans(train: Train, boxes: Boxes, on: Slice, there: Sequence[Any]) -> list[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Traced:
-    """One bucket's step, ready to be compiled; `known` is what is known of its plan before, and
-    `kernels` the shapes that those of all layers have together."""
+    """One bucket's step, ready to be compiled; `known` is what is known of its plan before,
+    `kernels` the shapes that those of all layers have together, and `attended` how many tokens
+    attend to one another, if any do."""
 
     known: dict[str, Any]
     lowered: Any
     kernels: frozenset[tuple[int, ...]]
+    attended: int | None
     costs: Sequence[accounting.Cost]
-    chip: Chip
+    on: Slice
 
     def compile(self) -> Plan:
         began, known = time.monotonic(), self.known
@@ -204,7 +205,7 @@ class _Traced:
                 exchanged=exchanged,
                 kernels=tuple(sorted(kernels(text))),
                 seconds=_seconds(
-                    self.chip,
+                    self.on,
                     known["flops"] + known["recomputed"],
                     known["bytes"],
                     self.costs,
@@ -213,6 +214,7 @@ class _Traced:
                 ),
                 compiled_in=time.monotonic() - began,
                 stacks=tuple(sorted(gathered(text) & self.kernels)),
+                dense=tuple(sorted(dense(text, self.attended))) if self.attended else (),
             )
         log.info("%s %s: compiled in %.0f s", plan.stage, plan.bucket, plan.compiled_in)
         return plan
@@ -235,9 +237,7 @@ def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Tr
         "tokens": costs[0].tokens,
         "chips": devices.size,
         "mesh": " ".join(axes) or "one chip",
-        "remat": objective.vae.remat
-        if isinstance(objective, Autoencoding)
-        else objective.model.remat,
+        "remat": objective.remat,
         "hbm": on.chip.hbm,
         "flops": sum(cost.training_flops for cost in costs) / devices.size,
         "recomputed": sum(cost.recomputed for cost in costs) / devices.size,
@@ -248,12 +248,19 @@ def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Tr
             "batch": _of_chip(batch),
         },
     }
-    whole = _stacks(state.params)
-    return _Traced(known=known, lowered=lowered, kernels=whole, costs=costs, chip=on.chip)
+    return _Traced(
+        known=known,
+        lowered=lowered,
+        kernels=_stacks(state.params),
+        attended=costs[0].tokens // rows if isinstance(objective, Denoising) else None,
+        costs=costs,
+        on=on,
+    )
 
 
 def _stacks(params: Any) -> frozenset[tuple[int, ...]]:
-    """The shapes of the kernels of all layers, but for what each device computes by itself."""
+    """The shapes of the kernels of all layers that devices share, but for what each computes by
+    itself."""
 
     def shape(leaf: Any) -> tuple[int, ...]:
         spec = [*leaf.sharding.spec, *(None,) * leaf.ndim]
@@ -263,17 +270,20 @@ def _stacks(params: Any) -> frozenset[tuple[int, ...]]:
             for side, axes in zip(leaf.shape, spec, strict=False)
         )
 
+    def shared(leaf: Any) -> bool:
+        return leaf.sharding.shard_shape(leaf.shape) != shape(leaf)
+
     rules = jax.tree.leaves(stacked_kernels(params))
     leaves = jax.tree.leaves(params)
     return frozenset(
         shape(leaf)
         for leaf, rule in zip(leaves, rules, strict=True)
-        if rule == "muon" and leaf.shape[0] > 1
+        if rule == "muon" and leaf.shape[0] > 1 and shared(leaf)
     )
 
 
 def _seconds(
-    chip: Chip,
+    on: Slice,
     flops: float,
     held: dict[str, int],
     costs: Sequence[accounting.Cost],
@@ -286,10 +296,9 @@ def _seconds(
     activations = 2 * sum(cost.kept_bytes + cost.working_bytes for cost in costs) / chips
     received = 2 * sum(each.sent for each in exchanged)
     return {
-        "compute": flops / chip.flops,
-        "memory": (update + activations + received) / chip.hbm_rate,
-        # A ring along one side of the torus has two of a chip's links.
-        "exchange": sum(each.carried for each in exchanged) / (chip.ici_rate * 2 / chip.links),
+        "compute": flops / on.chip.flops,
+        "memory": (update + activations + received) / on.chip.hbm_rate,
+        "exchange": sum(on.seconds(each.kind, each.devices, each.sent) for each in exchanged),
     }
 
 

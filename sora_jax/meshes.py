@@ -23,9 +23,8 @@ from sora_jax.models import accounting
 from sora_jax.models.accounting.cost import bytes_of
 from sora_jax.models.dit import DiT
 from sora_jax.models.remat import Remat
-from sora_jax.parallel.hlo import detour
 from sora_jax.parallel.mesh import Mesh
-from sora_jax.parallel.topology import Chip
+from sora_jax.parallel.topology import Slice
 
 _ROOM, _NEAR = 0.9, 1.25
 """The part of a chip's memory that formulas may fill, as they are not exact; and up to which it is
@@ -57,7 +56,7 @@ _REMATS: tuple[Remat, ...] = ("none", "save_attention", "full", "offload")
 
 
 def guesses(
-    model: DiT, latent: Size, *, rows: int, text: int, moments: int, chips: int, chip: Chip
+    model: DiT, latent: Size, *, rows: int, text: int, moments: int, on: Slice
 ) -> list[Guess]:
     """Returns all meshes that a bucket can be dealt out on and that may fit, the fastest first.
 
@@ -65,12 +64,12 @@ def guesses(
 
     latent, rows, text  of the bucket: places of the latent, clips, text positions.
     moments             bytes that the optimiser keeps of each parameter.
+    on                  one slice.
     """
+    chip = on.chip
     found = [
-        guess(
-            model, latent, mesh=mesh, remat=remat, rows=rows, text=text, moments=moments, chip=chip
-        )
-        for mesh in _meshes(model, latent, rows=rows, chips=chips)
+        guess(model, latent, mesh=mesh, remat=remat, rows=rows, text=text, moments=moments, on=on)
+        for mesh in _meshes(model, latent, rows=rows, chips=math.prod(on.sides))
         for remat in _REMATS
     ]
     fitting = [g for g in found if g.bytes <= _ROOM * chip.hbm and g.remat != "offload"]
@@ -87,7 +86,7 @@ def guess(
     rows: int,
     text: int,
     moments: int,
-    chip: Chip,
+    on: Slice,
 ) -> Guess:
     """Returns what one mesh is modelled to take."""
     d, f, s, t = mesh.data, mesh.fsdp, mesh.sequence, mesh.tensor
@@ -103,19 +102,21 @@ def guess(
         return (n - 1) / n
 
     tokens = cost.tokens / (d * f * s) * model.width * width
-    exchanged = (passes * width + 4) * parameters / t * share(f * s)
-    exchanged += 2 * 4 * parameters / (f * s * t) * share(d)
-    exchanged += model.depth * passes * 2 * 2 * tokens * share(t)
-    swapped = model.depth * passes * 4 * tokens / t * share(s)
+    exchanged = (
+        ("all-gather", f * s, (passes * width + 4) * parameters / t * share(f * s)),
+        ("all-reduce", d, 2 * 4 * parameters / (f * s * t) * share(d)),
+        ("all-reduce", t, model.depth * passes * 2 * 2 * tokens * share(t)),
+        ("all-to-all", s, model.depth * passes * 4 * tokens / t * share(s)),
+    )
+    sent = sum(each for _, _, each in exchanged)
     return Guess(
         mesh=mesh,
         remat=remat,
         bytes=held + activations + 2 * 4 * parameters / (f * s * t),
         seconds={
-            "compute": (cost.training_flops + cost.recomputed) / (d * f * s * t) / chip.flops,
-            "memory": 2 * (held + activations + exchanged + swapped) / chip.hbm_rate,
-            "exchange": (exchanged + swapped * (detour("all-to-all", s) if s > 1 else 0))
-            / (chip.ici_rate * 2 / chip.links),
+            "compute": (cost.training_flops + cost.recomputed) / (d * f * s * t) / on.chip.flops,
+            "memory": 2 * (held + activations + sent) / on.chip.hbm_rate,
+            "exchange": sum(on.seconds(*each) for each in exchanged),
         },
     )
 

@@ -19,6 +19,7 @@ class Plan:
     seconds    that the step takes at least, by what takes them: compute, memory, exchange.
     stacks     shapes of kernels that are gathered for all layers at once, which should be none:
                each takes the memory that sharding was to spare.
+    dense      shapes of arrays with a number for each pair of tokens, which should be none.
     refused    why XLA could not compile it, else empty.
     """
 
@@ -38,6 +39,7 @@ class Plan:
     compiled_in: float
     recomputed: float = 0.0
     stacks: tuple[tuple[int, ...], ...] = ()
+    dense: tuple[tuple[int, ...], ...] = ()
     refused: str = ""
 
     @property

@@ -6,14 +6,10 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from tests.parallel.test_topology import needs_libtpu
 
 SCRIPTS = Path(__file__).parent.parent / "tpu_scripts"
 
@@ -70,6 +66,17 @@ def test_a_slice_is_asked_for_by_the_cloud_s_name_of_it(topology: str, accelerat
     assert after(command, "--project") == "project" and after(command, "--zone") == "zone"
 
 
+@pytest.mark.parametrize("topology", ["v6e", "v6e:16", "v6e:16x16x", "v9:4x4"])
+def test_what_is_no_slice_is_told(topology: str) -> None:
+    ended = subprocess.run(
+        ["bash", str(SCRIPTS / "create.sh"), "mine", topology, "--dry-run"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PROJECT": "p"},
+    )
+    assert ended.returncode == 2 and "such as v6e:16x16" in ended.stderr and not ended.stdout
+
+
 def test_several_slices_are_created_and_reached_together() -> None:
     (created,) = dry("create.sh", "mine", "v6e:4x4", "--reserved", SLICES="3")
     assert after(created, "--node-count") == "3" and after(created, "--node-prefix") == "mine"
@@ -93,7 +100,7 @@ def test_flags_reach_the_training_as_they_were_typed_and_it_is_started_again() -
         "--model.name",
         "it's",
     ]
-    assert "75 134 137" in inner and "xla_enable_async_all_gather" in ran
+    assert "75 134 137" in inner
 
 
 def test_what_starting_again_does_not_mend_is_given_up(tmp_path: Path) -> None:
@@ -131,6 +138,15 @@ def test_the_connection_ends_while_training_goes_on(tmp_path: Path) -> None:
         check=True,
     )
     assert not (tmp_path / "done").exists()
+    again = subprocess.run(
+        ["bash", "-c", after(command, "--command")],
+        cwd=tmp_path,
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert again.returncode == 1 and "stop.sh ends it" in again.stderr
     (tmp_path / "go").touch()
     ended = time.monotonic() + 60
     while not (tmp_path / "done").exists():
@@ -147,7 +163,7 @@ def test_what_was_created_is_followed_stopped_and_deleted() -> None:
     assert deleted[3:6] == ["queued-resources", "delete", "mine"]
 
 
-SOURCED = {"settings.sh", "libtpu.sh"}
+SOURCED = {"settings.sh"}
 """By the others; they are not run."""
 
 
@@ -173,22 +189,3 @@ def test_scripts_are_clean() -> None:
         text=True,
     )
     assert ended.returncode == 0, ended.stdout
-
-
-@needs_libtpu
-@pytest.mark.slow
-def test_the_compiler_knows_its_flags() -> None:
-    flags = subprocess.run(
-        ["bash", "-c", f"source {SCRIPTS}/libtpu.sh; echo $LIBTPU_INIT_ARGS"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    program = "from sora_jax.parallel.topology import Slice; print(len(Slice('v5e:2x2').devices()))"
-    ended: Any = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"LIBTPU_INIT_ARGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0 and ended.stdout.split()[-1] == "4", ended.stderr

@@ -9,6 +9,10 @@ set -euo pipefail
 source "$(dirname "$0")/settings.sh"
 [[ $# -ge 2 ]] || usage
 name=$1 topology=$2
+if [[ ! $topology =~ ^[a-z0-9]+:[0-9]+(x[0-9]+){1,2}$ ]]; then
+  echo "$topology is no slice: give the chip and its sides, such as v6e:16x16" >&2
+  exit 2
+fi
 shift 2
 
 chip=${topology%%:*} sides=${topology#*:}

@@ -5,6 +5,6 @@
 set -euo pipefail
 source "$(dirname "$0")/settings.sh"
 [[ $# -ge 1 ]] || usage
-node=$(nodes "$1" | head -n 1)
+read -r node < <(nodes "$1")
 run gcloud compute tpus tpu-vm ssh "$node" --project "$PROJECT" --zone "$ZONE" \
   --worker="${2:-0}" --command 'tail -n 200 -f ~/train.log'

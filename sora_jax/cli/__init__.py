@@ -30,6 +30,7 @@ from sora_jax.cli.generation import generate, image
 from sora_jax.cli.measuring import describe, evaluate
 from sora_jax.cli.tasks import animate, connect, edit, extend, loop, retake
 from sora_jax.cli.training import encode, freeze, train
+from sora_jax.parallel.topology import set_flags
 
 TRACEBACK = "SORA_JAX_TRACEBACK"
 """Environment variable that, when set, lets every error end with its traceback."""
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("sora_jax").setLevel(logging.INFO)
+    set_flags()
     try:
         if given[:1] == ["train"]:
             train(given[1:])
@@ -76,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get(TRACEBACK):
             raise
         print(f"sora-jax: {error}", file=sys.stderr)
+        if given[:1] == ["train"]:
+            from sora_jax.parallel.processes import end_for_good
+
+            end_for_good(error)
         sys.exit(1)
 
 

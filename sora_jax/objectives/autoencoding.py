@@ -74,6 +74,11 @@ class Autoencoding:
     adversarial_start: int = 10_000
     adversarial_ramp: int = 1_000
 
+    @property
+    def remat(self) -> str:
+        """What its autoencoder keeps for the backward pass."""
+        return self.vae.remat
+
     def init(self, key: Key, batch: Batch) -> dict[str, Any]:
         """Returns fresh parameters {"vae": ..., "discriminator": ...}, boxed with axis names."""
         del batch  # the parameters depend on no size of it

@@ -86,6 +86,11 @@ class Denoising:
         """Whether training shows it clips of which some frames are given."""
         return isinstance(self.levels, NoiseField) and self.levels.given > 0
 
+    @property
+    def remat(self) -> Remat:
+        """What its model keeps for the backward pass."""
+        return self.model.remat
+
     def rematerialised(self, remat: Remat) -> Denoising:
         """Returns the same objective, whose model keeps other things for the backward pass."""
         return dataclasses.replace(self, model=self.model.clone(remat=remat))

@@ -12,6 +12,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+_SCATTERED = "all-reduce-scatter"
+"""What XLA calls fusions of a sum and the part of it that a device keeps."""
+
+_PADDED = 1024
+"""Tokens that kernels pad up to."""
+
 _BYTES = {"pred": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8}
 
 _HEAD = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
@@ -35,22 +41,6 @@ class Collective(NamedTuple):
     times: int
     sent: int
 
-    @property
-    def carried(self) -> float:
-        """Bytes that a device's two links along a ring carry for it, others' on their way too."""
-        return self.sent * detour(self.kind, self.devices)
-
-
-def detour(kind: str, devices: int) -> float:
-    """Returns how many times what a device sends its two links along a ring carry.
-
-    Sums and gathered parts go from neighbour to neighbour, both ways round. What each sends to each
-    goes n / 4 links far on average; what goes to one neighbour alone has one link.
-    """
-    if kind == "all-to-all":
-        return max(1.0, devices**2 / (4 * (devices - 1)))
-    return 2.0 if kind == "collective-permute" else 1.0
-
 
 def collectives(text: str) -> list[Collective]:
     """Returns what devices exchange in one run of a program, most bytes first."""
@@ -64,7 +54,7 @@ def collectives(text: str) -> list[Collective]:
                 continue
             devices, kind = _devices(line), found["kind"]
             # On TPUs sums of which each device keeps a part are a fusion of the sum and its part.
-            scattered = kind == "all-reduce" and name.startswith("all-reduce-scatter")
+            scattered = kind == "all-reduce" and name.startswith(_SCATTERED)
             key = "reduce-scatter" if scattered else kind, devices
             times[key] += runs
             # What begins an exchange has a pair: what goes in, and what comes out.
@@ -77,10 +67,28 @@ def collectives(text: str) -> list[Collective]:
 
 
 def gathered(text: str) -> set[tuple[int, ...]]:
-    """Returns the shapes of arrays that devices gather from the parts of each."""
-    found = (_COLLECTIVE.search(line) for line in text.splitlines())
-    types = (each["type"] for each in found if each and each["kind"] == "all-gather")
-    return {_sides(shape["sides"]) for each in types for shape in _SHAPE.finditer(each)}
+    """Returns the shapes of arrays that devices gather from the parts of each, or sum: XLA gathers
+    by summing too, each device's part among zeros."""
+    shapes = set()
+    for name, lines in _computations(text).items():
+        if name.startswith(_SCATTERED):
+            continue
+        for line in lines:
+            found = _COLLECTIVE.search(line)
+            if found and found["kind"] in ("all-gather", "all-reduce"):
+                shapes |= {_sides(shape["sides"]) for shape in _SHAPE.finditer(found["type"])}
+    return shapes
+
+
+def dense(text: str, tokens: int) -> set[tuple[int, ...]]:
+    """Returns the shapes of arrays with a number for each pair of `tokens`, of which kernels may
+    pad some: two sides alike, as plain attention has them."""
+    pairs = set()
+    for sides in {_sides(found["sides"]) for found in _SHAPE.finditer(text)}:
+        like = [side for side in sides if tokens <= side < tokens + _PADDED]
+        if any(like.count(side) > 1 for side in like):
+            pairs.add(sides)
+    return pairs
 
 
 def kernels(text: str) -> set[str]:

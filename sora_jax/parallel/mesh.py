@@ -70,8 +70,8 @@ class Mesh:
     def shardings(self, boxed: Any, mesh: jax.sharding.Mesh) -> Any:
         """Returns a NamedSharding for each array of an abstract tree with Linen's axis names.
 
-        A dimension that its mesh axes do not divide stays whole: small tables cost little, and
-        refusing them would forbid meshes that suit everything else.
+        A dimension that its mesh axes do not all divide is shared by the first of them that do, or
+        stays whole: refusing it would forbid meshes that suit everything else.
         """
         specs = spmd.logical_to_mesh(nn.get_partition_spec(_filled(boxed)), self.rules.pairs())
         arrays = unboxed(boxed)
@@ -178,7 +178,13 @@ def _divisible(
     shape: tuple[int, ...], spec: PartitionSpec, mesh: jax.sharding.Mesh
 ) -> PartitionSpec:
     def keep(size: int, axes: Any) -> Any:
-        return axes if size % math.prod(mesh.shape[axis] for axis in _names(axes)) == 0 else None
+        kept, ways = [], 1
+        for axis in _names(axes):
+            ways *= mesh.shape[axis]
+            if size % ways:
+                break
+            kept.append(axis)
+        return axes if len(kept) == len(_names(axes)) else tuple(kept) or None
 
     if len(spec) > len(shape):  # of a parameter whose moment is less than one: rows, columns
         return PartitionSpec()

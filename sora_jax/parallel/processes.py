@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from sora_jax.arrays import Share
@@ -19,9 +23,14 @@ SILENT = 45
 
 _JOINING = 240
 """Seconds that processes wait for one another to begin; less than what `tpu_scripts/train.sh` takes
-for a run that gets nowhere, as of one that has ended for good the others learn no other way."""
+for a run that gets nowhere."""
 
 _MOST = 64
+
+_ENDED = "sora_jax/ended"
+"""Under this name the service that joins the processes keeps which of them has ended, and why."""
+_HEARD = 5.0
+"""Seconds in which the others, who ask every second, hear of it."""
 
 
 def join(
@@ -62,6 +71,54 @@ def join(
     )
 
 
+def end_for_good(error: BaseException) -> None:
+    """Ends this process with code 1 after telling the others, who end so too; of several processes.
+
+    Returns where starting again may help, as storage may have failed for a moment, or another
+    process be gone: then this one ends as one that dies, and so do the others. Without this it
+    would always be so: JAX has an end wait for that of the others, and takes it for a death.
+    """
+    if not jax.distributed.is_initialized() or jax.process_count() == 1 or _may_pass(error):
+        return
+    with contextlib.suppress(Exception):  # another has told before
+        _service().key_value_set(_ENDED, f"{jax.process_index()} {str(error)[:1000]}")
+    time.sleep(_HEARD)
+    leave()
+
+
+def leave() -> NoReturn:
+    """Ends this process with code 1 when the others have heard that one has ended."""
+    if first():  # it keeps what is told
+        time.sleep(2 * _HEARD)
+    logging.shutdown()
+    os._exit(1)
+
+
+def ended() -> str | None:
+    """Returns why another process has ended for good; None where none has."""
+    try:
+        told = _service().key_value_try_get(_ENDED)
+    except Exception:  # nothing is told; and what else there is JAX's own watch sees
+        return None
+    index, _, why = told.partition(" ")
+    return None if int(index) == jax.process_index() else why
+
+
+def _service() -> Any:
+    """What joins the processes; JAX has no public name for it."""
+    return distributed.global_state.client
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether what caused an error is of the network, of storage, or the death of another."""
+    while error is not None:
+        exhausted = "RESOURCE_EXHAUSTED" in str(error)
+        if isinstance(error, (OSError, jax.errors.JaxRuntimeError)) and not exhausted:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def own_share() -> Share:
     """Returns this process's part of what all of them share out."""
     return Share((jax.process_index(),), jax.process_count())
@@ -84,9 +141,10 @@ def agreed(own: bool) -> bool:
 
 
 def of_first(numbers: Sequence[int]) -> list[int]:
-    """Returns the numbers, not negative and at most 64, that the first process has."""
+    """Returns the numbers, not negative, that the first process has: the first 64 of them."""
     if jax.process_count() == 1:
         return list(numbers)
+    numbers = numbers[:_MOST]
     padded = np.full(_MOST, -1, np.int32)
     padded[: len(numbers)] = numbers
     given = multihost_utils.broadcast_one_to_all(padded)

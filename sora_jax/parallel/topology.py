@@ -1,12 +1,14 @@
 """TPU slices that one does not own: their devices, to compile for, and what their chips can do.
 
 With `pip install "jax[tpu]"` XLA compiles for a slice on any machine, by the slice's name, such as
-v6e:16x16. Peaks are those that docs.cloud.google.com/tpu/docs publishes for a chip.
+v6e:16x16. Peaks are those that docs.cloud.google.com/tpu/docs publishes for a chip (in 2026; of v6e
+it has published other figures before).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -63,13 +65,37 @@ CHIPS = {
     "v6e": Chip(
         flops=918e12,
         hbm=32 * 2**30,
-        hbm_rate=1640e9,
-        ici_rate=448e9,
+        hbm_rate=1638e9,
+        ici_rate=400e9,
         links=4,
         accelerator="v6e",
     ),
 }
 """By the word that begins the name of a slice."""
+
+_FLAGS = (
+    # Parameters are gathered and gradients scattered layer by layer: beside products, with these.
+    "--xla_tpu_enable_async_collective_fusion=true",
+    "--xla_tpu_enable_async_collective_fusion_fuse_all_gather=true",
+    "--xla_tpu_enable_async_collective_fusion_multiple_steps=true",
+    "--xla_tpu_overlap_compute_collective_tc=true",
+    "--xla_enable_async_all_gather=true",
+    # The exchanges of heads for tokens, two before and one after each attention.
+    "--xla_tpu_enable_async_all_to_all=true",
+    # Those of ring attention.
+    "--xla_enable_async_collective_permute=true",
+)
+"""Of the TPU compiler, for v5e, v5p and v6e. Measure before adding others: a set for one chip has
+been seen to hang another."""
+
+
+def set_flags() -> None:
+    """Has libtpu, which is loaded with the first device, take the flags above; those that
+    LIBTPU_INIT_ARGS holds already come after them, and win."""
+    given = os.environ.get("LIBTPU_INIT_ARGS", "")
+    if _FLAGS[0] not in given:
+        os.environ["LIBTPU_INIT_ARGS"] = " ".join((*_FLAGS, given)).strip()
+
 
 _NAME = re.compile(r"(?P<chip>[a-z0-9]+):(?P<sides>\d+(x\d+){1,2})")
 
@@ -100,8 +126,37 @@ class Slice:
     def sides(self) -> tuple[int, ...]:
         return tuple(int(side) for side in self.name.partition(":")[2].split("x"))
 
+    def seconds(self, kind: str, devices: int, sent: float) -> float:
+        """Returns the least time of an exchange among `devices` in which each sends so many bytes.
+
+        kind  all-gather, all-reduce, reduce-scatter, all-to-all or collective-permute, as XLA has
+              them.
+
+        A chip has two links along each side of the torus, and those of the sides that so many
+        devices span at least serve them. Sums and gathered parts go from neighbour to neighbour,
+        all ways at once. What each sends to each goes a quarter of each side far on average; what
+        goes to one neighbour alone has one link.
+        """
+        spanned = self._spanned(devices)
+        links, far = 2 * len(spanned), 1.0
+        if kind == "all-to-all":
+            far = max(1.0, sum(spanned) / 4 * devices / max(1, devices - 1))
+        if kind == "collective-permute":
+            links = 1
+        return sent * far / (links * self.chip.ici_rate / self.chip.links)
+
+    def _spanned(self, devices: int) -> list[int]:
+        """How many of so many devices lie along each side of the torus that they need."""
+        spanned, left = [], devices
+        for side in sorted(self.sides, reverse=True):
+            if left > 1 or not spanned:
+                spanned.append(min(side, left))
+                left = math.ceil(left / side)
+        return spanned
+
     def devices(self) -> Sequence[Any]:
         """Returns devices to compile for. Raises TopologyError where that cannot be done here."""
+        set_flags()
         for name, value in {
             "TPU_SKIP_MDS_QUERY": "1",
             "TPU_WORKER_HOSTNAMES": "localhost",

@@ -32,6 +32,11 @@ def placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
     Raises MeshError or ValueError where it does not suit them, its data or itself.
     """
     data.check(train.objective)
+    if (train.remat or train.remats) and not hasattr(train.objective, "rematerialised"):
+        raise ValueError(
+            f"{train.name}.{'remat' if train.remat else 'remats'} is given, and "
+            f"{type(train.objective).__name__} has no choice"
+        )
     there = slice_of(jax.devices())
     if there:
         train = train.on(there.name, there.count)
@@ -40,10 +45,6 @@ def placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
         raise ValueError(
             f"{train.name}.remat names {', '.join(sorted(unknown))}, and the buckets are "
             f"{', '.join(data.shapes)}"
-        )
-    if train.remat and not hasattr(train.objective, "rematerialised"):
-        raise ValueError(
-            f"{train.name}.remat is given, and {type(train.objective).__name__} has no choice"
         )
     for name, batch in data.shapes.items():
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)

@@ -96,13 +96,19 @@ def run(
     holds latents of other settings or another autoencoder; and what the data raises.
     """
     folder = checkpoint.located(folder)
-    if processes.first():
-        _check_same(folder, {"encode": record, "autoencoder": _identity(encode.autoencoder)})
-    processes.wait_for_all(f"{encode.name}: checked")
-    if not _finished(folder):
-        _encode(encode, folder, thawed)
-    processes.wait_for_all(f"{encode.name}: encoded")
-    preemption.together()
+    watched = _Watched.of(encode)
+    with watched.watchdog:
+        with watched.watchdog.other("looking at what is there"):
+            if processes.first():
+                own = {"encode": record, "autoencoder": _identity(encode.autoencoder)}
+                _check_same(folder, own)
+            processes.wait_for_all(f"{encode.name}: checked")
+        if not _finished(folder):
+            with watched.notice:
+                _encode(watched, folder, thawed)
+        # However long the slowest takes: one that hangs ends by itself.
+        processes.wait_for_all(f"{encode.name}: encoded")
+        preemption.together()
 
 
 def _finished(folder: epath.Path) -> bool:
@@ -114,21 +120,11 @@ def _finished(folder: epath.Path) -> bool:
 
 
 def _encode(
-    encode: Encode,
-    folder: epath.Path,
-    thawed: Callable[[Any, Any], tuple[Encoder, Any]],
-) -> None:
-    """This process's share."""
-    watched = _Watched.of(encode)
-    with watched.notice, watched.watchdog:
-        _encode_watched(watched, folder, thawed)
-
-
-def _encode_watched(
     watched: _Watched,
     folder: epath.Path,
     thawed: Callable[[Any, Any], tuple[Encoder, Any]],
 ) -> None:
+    """This process's share."""
     encode, share = watched.encode, processes.own_share()
     with watched.watchdog.other("opening the data"):
         data = encode.data.once().open()

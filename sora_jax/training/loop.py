@@ -122,8 +122,10 @@ class _Run:
         with self.watchdog.other("its beginning"):
             self.state = beginning.state()
         start = self.taken = int(self.state.step)
-        self.writer = Writer(self.folder, start=start) if processes.first() else None
-        if start and not self.evaluated(start):
+        with self.watchdog.other("looking up what was measured"):
+            self.writer = Writer(self.folder, start=start) if processes.first() else None
+            evaluated = not start or self.evaluated(start)
+        if not evaluated:
             self.evaluate(start)
         if start < self.train.steps:
             with self.watchdog.other("compiling"):
@@ -168,7 +170,9 @@ class _Run:
                         self.save_all("this machine is to be taken away")
                         raise Preempted
             except KeyboardInterrupt:
-                self.save_all("interrupted")
+                # Of several processes the second (`preemption.Notice`): none can save by itself.
+                if jax.process_count() == 1:
+                    self.save_all("interrupted")
                 raise
             except jax.errors.JaxRuntimeError as error:
                 if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):

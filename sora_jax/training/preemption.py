@@ -1,4 +1,5 @@
-"""The notice that a machine is about to be taken away: SIGTERM, as spot VMs and schedulers give it.
+"""The notice that a machine is about to be taken away: SIGTERM, as spot VMs and schedulers give it;
+and, of several processes, Ctrl-C.
 
 Between two steps the run saves, waits until all is on disk, and ends with an exit code that tells a
 launch script to start it again; between two batches, encoding ends so. Among several processes
@@ -11,6 +12,7 @@ here. Processes that have not asked as often, as in encoding each of its own, ar
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -38,25 +40,37 @@ class Preempted(SystemExit):
 
 
 class Notice:
-    """Hears SIGTERM while it is entered."""
+    """Hears SIGTERM while it is entered.
+
+    Of several processes JAX has a handler of its own for it, and the first Ctrl-C is taken for one:
+    an interrupted process could not save without the others.
+    """
 
     def __init__(self) -> None:
         self.given = False
-        self.before: Any = None
+        self._number, self._handler = signal.SIGTERM, self._heard
+        if jax.process_count() > 1:
+            self._number, self._handler = signal.SIGINT, self._interrupted
+        self._before: Any = None
 
     def __enter__(self) -> Notice:
-        # Of several processes JAX has a handler of its own; and handlers are the main thread's.
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGTERM, self._heard)
+        # Handlers are the main thread's.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(self._number, self._handler)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGTERM, self.before)
+        if self._before is not None:
+            signal.signal(self._number, self._before)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self.given = True
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        signal.signal(number, self._before)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def reached(self) -> bool:
         """Whether to stop now; for every process to ask, before the first step and after each."""

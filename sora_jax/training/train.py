@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training.optimizer import AdamW
@@ -13,6 +14,7 @@ MAY_CHANGE = (
     "mesh",
     "meshes",
     "remat",
+    "remats",
     "evaluators",
     "log_every",
     "save_every",
@@ -51,6 +53,9 @@ class Train:
     remat: dict[str, str] = dataclasses.field(default_factory=dict)
     """Of buckets by their names, such as 81x320x640: what the model keeps there for the backward
     pass, where that is not what it says itself (`models.remat.Remat`)."""
+    remats: dict[str, str] = dataclasses.field(default_factory=dict)
+    """The same for all buckets on TPU slices, by their names: memory that is left over spares what
+    would be computed again. Of no effect where the command line says what the model keeps."""
     evaluators: tuple[Evaluator, ...] = ()
     log_every: int = 20
     save_every: int = 500
@@ -74,15 +79,19 @@ class Train:
             raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
 
     def on(self, slice_name: str, count: int = 1) -> Train:
-        """Returns the same run with the mesh for a slice, or for `count` of them together."""
+        """Returns the same run with the mesh for a slice, or for `count` of them together, and with
+        what the model keeps there."""
         mesh = self.meshes.get(slice_name, self.mesh)
         if count > 1 and mesh.slices == 1:
             mesh = dataclasses.replace(mesh, slices=count)
-        return dataclasses.replace(self, mesh=mesh)
+        objective: Any = self.objective
+        if slice_name in self.remats:
+            objective = objective.rematerialised(self.remats[slice_name])
+        return dataclasses.replace(self, mesh=mesh, objective=objective)
 
     def changed_from(self, before: Train) -> Train:
-        """Returns the same run, in which what differs from the mesh of `before` has been changed in
-        the meshes for slices as well."""
+        """Returns the same run, in which what differs from `before` in the mesh, or in what the
+        model keeps, has been changed for slices as well."""
         changed = {
             field.name: getattr(self.mesh, field.name)
             for field in dataclasses.fields(Mesh)
@@ -92,4 +101,5 @@ class Train:
             name: dataclasses.replace(mesh, **changed) if mesh == before.meshes.get(name) else mesh
             for name, mesh in self.meshes.items()
         }
-        return dataclasses.replace(self, meshes=listed)
+        same = getattr(self.objective, "remat", None) == getattr(before.objective, "remat", None)
+        return dataclasses.replace(self, meshes=listed, remats=self.remats if same else {})

@@ -1,7 +1,8 @@
-"""Ends a process that waits in vain for the others of its run, or hangs by itself.
+"""Ends a process that waits for the others of its run in vain, hangs by itself, or is left by one.
 
 JAX ends the rest when a process dies. One that lives and hangs, say in reading a file, would be
-waited for without end: exchanges between devices and barriers know no time limit.
+waited for without end: exchanges between devices and barriers know no time limit. And one that ends
+for what starting again does not mend tells the others, so that none is started again for it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 
+from sora_jax.parallel import processes
 from sora_jax.training.preemption import CODE
 
 log = logging.getLogger("sora_jax")
@@ -111,6 +113,9 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._left.wait(1.0):
+            if why := processes.ended():
+                log.error("%s: another process has ended, so does this one: %s", self._name, why)
+                processes.leave()
             wait = self._wait
             if wait is None:
                 continue
@@ -130,4 +135,4 @@ class Watchdog:
 
 
 def _of_others(what: str) -> str:
-    return f"for the others to finish {what}: one of them hangs, and this one ends"
+    return f"for {what}, which all do together: one of them hangs, and this one ends"

@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from sora_jax.parallel.hlo import Collective, collectives, gathered, kernels
+from sora_jax.parallel.hlo import Collective, collectives, dense, gathered, kernels
 
 TEXT = """\
 HloModule jit_step
@@ -66,6 +65,8 @@ def test_loops_count_as_often_as_they_run_and_devices_by_every_notation() -> Non
 
 def test_gathered_arrays_have_the_shape_of_the_whole() -> None:
     assert (1, 1536, 64) in gathered(TEXT)
+    # Also of what is summed, but for sums of which each device keeps a part.
+    assert (100,) in gathered(TEXT) and (64, 8) not in gathered(TEXT)
 
 
 def test_kernels_are_named_without_their_numbers() -> None:
@@ -111,9 +112,12 @@ def test_layers_gathered_all_at_once_are_told_from_those_gathered_in_turn() -> N
     assert (5, 16, 16) not in shapes(at_once=False)
 
 
-def test_what_goes_far_or_one_way_takes_more_of_a_ring_s_links() -> None:
-    rows = [Collective(kind, n, 1, 1000) for kind in ("all-gather", "all-to-all") for n in (2, 8)]
-    assert [row.carried for row in rows] == pytest.approx([1000, 1000, 1000, 1000 * 64 / 28])
-    # Of b bytes among n, each link carries b n / 8: what is sent is b (n - 1) / n, on two of them.
-    assert rows[3].carried / 2 == pytest.approx(1000 * 8 / 7 * 8 / 8)
-    assert Collective("collective-permute", 4, 1, 1000).carried == 2000
+def test_attention_with_a_number_for_each_pair_of_tokens_is_seen() -> None:
+    def attention(q: Any, k: Any) -> Any:
+        return jax.nn.softmax(q @ k.T) @ k
+
+    text = jax.jit(attention).lower(jnp.zeros((24, 8)), jnp.zeros((24, 8))).compile().as_text()
+    assert (24, 24) in dense(text, 24)
+    text = jax.jit(attention).lower(jnp.zeros((24, 8)), jnp.zeros((8, 8))).compile().as_text()
+    assert not dense(text, 24)
+    assert dense("%x = bf16[2,8,1024,1024]{3,2,1,0} dot(%q, %k)", 1000) == {(2, 8, 1024, 1024)}

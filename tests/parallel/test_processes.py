@@ -79,6 +79,22 @@ def hangs(self):
 
 Loader.__next__ = hangs
 """
+FAILING = """
+import jax
+from sora_jax.data.loader import Loader
+
+ahead = Loader.__next__
+
+
+def fails(self):
+    self.count = getattr(self, "count", 0) + 1
+    if jax.process_index() == {victim} and self.count > 2:
+        raise {error}("it was asked to")
+    return ahead(self)
+
+
+Loader.__next__ = fails
+"""
 MESHES = {
     "fsdp": {"fsdp": 8, "data": 1},
     "fsdp x tensor": {"fsdp": 2, "tensor": 4, "data": 1},
@@ -246,15 +262,18 @@ def test_a_notice_to_one_of_two_processes_stops_both_whenever_it_comes(
     folder, flags = copied(encoded, "noticed"), mesh_flags(fsdp=4, data=-1)
     log = encoded.parent / "noticed.1.log"
     # During the steps; and, of a run that goes on, before the first of them.
-    for due in (
-        lambda: len(read_lines(folder / "transformer")) > 4,
-        lambda: "process 1 of 2" in log.read_text(),
+    for due, told in (
+        (lambda: len(read_lines(folder / "transformer")) > 4, signal.SIGTERM),
+        (lambda: "process 1 of 2" in log.read_text(), signal.SIGTERM),
+        # Ctrl-C, which all of a terminal get.
+        (lambda: log.read_text().count("going on from step") > 0, signal.SIGINT),
     ):
         with running(folder, *flags, processes=2, environment={}) as started:
             while not due():
                 assert all(each.poll() is None for each in started)
                 time.sleep(0.05)
-            started[1].send_signal(signal.SIGTERM)
+            for each in started if told == signal.SIGINT else started[1:]:
+                each.send_signal(told)
             assert [each.wait(timeout=120) for each in started] == 2 * [preemption.CODE]
     assert 4 < len(losses(folder)) < STEPS
     train(folder, *flags, processes=2)
@@ -274,6 +293,23 @@ def test_a_part_of_a_checkpoint_that_one_process_cannot_read_is_read_by_none(
     train(folder, *flags, processes=2)
     assert (folder / f"transformer/checkpoints/damaged-{STEPS}").exists()
     assert losses(folder) == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(("error", "codes"), [("ValueError", (1,)), ("OSError", ENDED)])
+def test_what_starting_again_does_not_mend_ends_both_for_good(
+    encoded: Path, victim: int, error: str, codes: tuple[int, ...]
+):
+    name = f"{error} in {victim}"
+    folder, experiment = copied(encoded, name), encoded.parent / "experiment.py"
+    experiment.write_text(EXPERIMENT + FAILING.format(victim=victim, error=error))
+    with running(folder, *mesh_flags(fsdp=4, data=-1), processes=2, environment={}) as started:
+        ended = [each.wait(timeout=200) for each in started]
+    experiment.write_text(EXPERIMENT)
+    assert all(code in codes for code in ended)
+    if codes == (1,):
+        told = (encoded.parent / f"{name}.{1 - victim}.log").read_text()
+        assert "another process has ended, so does this one: it was asked to" in told
 
 
 def test_a_process_that_hangs_ends_the_others_with_a_message(encoded: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -20,9 +21,10 @@ from sora_jax.compilation import search
 from sora_jax.meshes import guess, guesses
 from sora_jax.models.dit import PRESETS
 from sora_jax.parallel.mesh import Mesh
-from sora_jax.parallel.topology import CHIPS, Slice, TopologyError, slice_of
+from sora_jax.parallel.topology import CHIPS, Slice, TopologyError, set_flags, slice_of
 from sora_jax.plans import Plan
 from sora_jax.stages import override
+from sora_jax.training.train import Train
 
 
 def test_a_slice_is_named_by_its_chip_and_sides() -> None:
@@ -31,6 +33,29 @@ def test_a_slice_is_named_by_its_chip_and_sides() -> None:
     for wrong in ("v6e", "v9:4x4", "v6e:16", "v6e:axb", ""):
         with pytest.raises(TopologyError, match="v6e:16x16 or v5p:4x4x4"):
             Slice(wrong)
+
+
+def test_an_exchange_takes_the_links_of_the_sides_that_its_devices_span() -> None:
+    on, link = Slice("v5p:4x4x4"), 100e9  # six links of a chip carry 600 GB/s
+    for devices, sides in ((4, 1), (16, 2), (64, 3), (5, 2)):
+        assert on.seconds("all-gather", devices, 1e9) == pytest.approx(1e9 / (2 * sides * link))
+    # Of b bytes among n in a ring, each link carries b n / 8: what is sent is b (n - 1) / n.
+    ring = Slice("v6e:16x16")
+    assert ring.seconds("all-to-all", 8, 7 / 8 * 1e9) == pytest.approx(1e9 / link)
+    assert on.seconds("all-to-all", 2, 1e9) == on.seconds("all-gather", 2, 1e9)
+    assert on.seconds("collective-permute", 4, 1e9) == pytest.approx(1e9 / link)
+    assert on.seconds("all-reduce", 1, 0.0) == 0.0
+
+
+def test_the_compiler_s_flags_are_set_once_and_those_of_the_user_come_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_enable_async_all_gather=false")
+    set_flags()
+    flags = os.environ["LIBTPU_INIT_ARGS"].split()
+    assert len(flags) > 5 and flags[-1] == "--xla_enable_async_all_gather=false"
+    set_flags()
+    assert os.environ["LIBTPU_INIT_ARGS"].split() == flags
 
 
 def test_real_devices_are_recognised_as_the_slice_that_they_make_up() -> None:
@@ -51,16 +76,16 @@ def test_real_devices_are_recognised_as_the_slice_that_they_make_up() -> None:
 
 def test_the_search_never_prefers_a_mesh_that_is_modelled_to_be_slower() -> None:
     model, latent = PRESETS["14B"](dtype="bfloat16"), Size(21, 90, 160)
-    settings: dict[str, Any] = {"rows": 64, "text": 512, "moments": 8, "chip": CHIPS["v6e"]}
-    found = guesses(model, latent, chips=256, **settings)
-    assert [each.step for each in found] == sorted(each.step for each in found)
+    settings: dict[str, Any] = {"rows": 64, "text": 512, "moments": 8, "on": Slice("v6e:16x16")}
+    found = guesses(model, latent, **settings)
     assert all(each.bytes < CHIPS["v6e"].hbm for each in found)
-    for remat in ("none", "save_attention", "full"):
-        plain = guess(
-            model, latent, mesh=Mesh(data=1, fsdp=64, sequence=4), remat=remat, **settings
-        )
-        if plain.bytes < 0.9 * CHIPS["v6e"].hbm:
-            assert found[0].step <= plain.step
+    fitting = []
+    for fsdp, sequence, tensor in ((64, 4, 1), (32, 8, 1), (64, 2, 2), (16, 8, 2), (64, 1, 4)):
+        for remat in ("none", "save_attention", "full"):
+            mesh = Mesh(data=1, fsdp=fsdp, sequence=sequence, tensor=tensor)
+            each = guess(model, latent, mesh=mesh, remat=remat, **settings)
+            fitting += [each] if each.bytes < 0.9 * CHIPS["v6e"].hbm else []
+    assert fitting and all(found[0].step <= each.step for each in fitting)
     # Twice the chips halve what each computes, and what it keeps of the activations.
     few, many = (
         guess(model, latent, mesh=Mesh(data=1, fsdp=f, sequence=4), remat="full", **settings)
@@ -72,11 +97,11 @@ def test_the_search_never_prefers_a_mesh_that_is_modelled_to_be_slower() -> None
 
 def test_where_nothing_fits_by_formulas_the_smallest_are_asked_of_xla() -> None:
     model, latent = PRESETS["14B"](dtype="bfloat16"), Size(21, 90, 160)
-    settings: dict[str, Any] = {"rows": 1, "text": 512, "moments": 8, "chip": CHIPS["v5p"]}
-    found = guesses(model, latent, chips=4, **settings)
+    settings: dict[str, Any] = {"rows": 1, "text": 512, "moments": 8}
+    found = guesses(model, latent, on=Slice("v5p:2x2x1"), **settings)
     assert found[0].bytes > 0.9 * CHIPS["v5p"].hbm and found[0].remat == "offload"
     assert [each.bytes for each in found] == sorted(each.bytes for each in found)
-    assert not guesses(model, latent, chips=2, **settings)
+    assert not guesses(model, latent, on=Slice("v5p:2x1x1"), **settings)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +265,7 @@ def test_a_step_is_compiled_for_a_slice_that_is_not_there(tmp_path: Path) -> Non
     assert {"all-gather", "all-to-all"} <= kinds
     # A layer's parameters are gathered when it is its turn: never the stack of all of them.
     assert plan["stacks"] == [] and "all layers gathered at once" not in told
+    assert plan["dense"] == []
     assert plan["bytes"]["parameters"] > 0 and plan["bytes"]["temporary"] > 0
     assert plan["bound"] in ("compute", "memory", "exchange")
 
@@ -309,6 +335,23 @@ def test_a_mesh_for_a_slice_takes_the_place_of_the_run_s_own() -> None:
     train = toy(meshes={"v6e:4x4": Mesh(data=1, fsdp=16)})
     assert train.on("v6e:4x4").mesh == Mesh(data=1, fsdp=16)
     assert train.on("v5e:4x4").mesh == train.mesh
+
+
+def test_what_is_kept_on_a_slice_is_that_which_is_listed_or_given(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY.replace("ROWS", "4"))
+    stages = config.read_experiment(str(tmp_path / "tiny.py"))
+    listed = tuple(
+        dataclasses.replace(stage, remats={"v5e:2x2": "none"})
+        if isinstance(stage, Train) and stage.name == "transformer"
+        else stage
+        for stage in stages
+    )
+    *_, train = override(listed, [], program="test")
+    assert train.on("v5e:2x2").objective.remat == "none"
+    assert train.on("v5e:4x4").objective.remat == "full"
+    flags = ["--transformer.objective.model.remat", "offload"]
+    *_, train = override(listed, flags, program="test")
+    assert train.on("v5e:2x2").objective.remat == "offload"
 
 
 def test_several_slices_and_the_command_line_change_the_mesh_that_is_listed() -> None:
