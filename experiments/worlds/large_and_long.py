@@ -25,7 +25,7 @@ from sora_jax.arrays import Size
 from sora_jax.data.worlds.source import ALL, Worlds
 from sora_jax.evaluation import joins
 from sora_jax.evaluation.statistics import Mean
-from sora_jax.evaluation.suite import cases
+from sora_jax.evaluation.suite import cases, resized
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.generation.pipeline import Pipeline
 from sora_jax.generation.pixels import LEAST_TILE
@@ -63,7 +63,7 @@ def windows(pipeline: Pipeline, clips: int, strength: float) -> list[str]:
     latents = [pipeline.vae.pixel_size(Size(n, 1, 1)).frames for n in range(1, count)]
     rows = []
     for name in EDITED:
-        asked = cases(SUITES[name], clips, size=LONG, seed=11)
+        asked = cases(resized(SUITES[name], LONG), clips, seed=11)
         arms: dict[str, list[float]] = {"windows": [], "within": [], "real": []}
         for index, case in enumerate(track(asked, name, transient=True)):
             true = case.frames()

@@ -23,6 +23,7 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     batch: int | None = None,
+    seed: int | None = None,
     json_out: str | None = None,
     markdown_out: str | None = None,
     plot_out: str | None = None,
@@ -45,13 +46,14 @@ def evaluate(
         steps: steps of the sampler, for suites; 25.
         guidance: how strongly captions are followed, for suites; 3.
         batch: clips sampled together, for suites; 16.
+        seed: of what is asked for and of the noise, for suites; 0.
         json_out: a file to write the table to as JSON.
         markdown_out: a file to write the table of suites to as Markdown.
-        plot_out: a PNG to draw the table of suites into.
+        plot_out: a .png, .svg or .pdf to draw the table of suites into.
     """
-    from sora_jax.data.video import check_folder, check_output
+    from sora_jax.data.video import check_folder
     from sora_jax.evaluation.checkpoint import evaluate_checkpoint, evaluate_suites
-    from sora_jax.evaluation.plots import draw_capabilities, matplotlib
+    from sora_jax.evaluation.plots import check_plot, draw_capabilities
 
     of_files = {"frames": frames, "longest": longest}
     of_suites = {
@@ -60,6 +62,7 @@ def evaluate(
         "steps": steps,
         "guidance": guidance,
         "batch": batch,
+        "seed": seed,
     }
     outputs = {"markdown_out": markdown_out, "plot_out": plot_out}
     unused = of_suites | outputs if suite is None else of_files
@@ -74,8 +77,7 @@ def evaluate(
         if path:
             check_folder(path)
     if plot_out:
-        check_output(plot_out, frames=1)
-        matplotlib()
+        check_plot(plot_out, samples=samples)
     given = {k: v for k, v in (of_files | of_suites).items() if v is not None}
     if suite is None:
         if checkpoint is None:
@@ -84,8 +86,12 @@ def evaluate(
     else:
         shown = Console().is_terminal
         report = evaluate_suites(checkpoint, suite.split(","), progress=shown, **given)
-    for table in report.tables():
-        Console().print(table)
+    console = Console()
+    if suite is not None and not console.is_terminal:
+        print(report.markdown())
+    else:
+        for table in report.tables(console.width):
+            console.print(table)
     if json_out:
         epath.Path(json_out).write_text(report.to_json())
     if markdown_out:

@@ -15,6 +15,7 @@ no frames,
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -42,9 +43,9 @@ class Guidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scale < 0:
+        if not 0 <= self.scale < math.inf:
             raise ValueError(f"guidance scale {self.scale}: give 0 (unconditional) or more")
-        if self.given < 0:
+        if not 0 <= self.given < math.inf:
             raise ValueError(f"guidance given {self.given}: give 0 (as if none were) or more")
         low, high = self.interval
         if not 0 <= low <= high <= 1:

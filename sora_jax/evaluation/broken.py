@@ -19,6 +19,7 @@ Floor = Literal[
     "reversed",
     "stretched",
     "bent",
+    "flat",
     "doubled",
 ]
 """crossed      the clip of another caption
@@ -29,6 +30,7 @@ alternating  every second frame is that of another
 reversed     it backwards
 stretched    it wider and narrower again, as no thing with a size does
 bent         its rows moved to and fro, as nothing rigid does
+flat         its first frame ever larger, as what has no depth comes near
 doubled      it twice, one above the other, each half as high"""
 
 # What random numbers are for; part of their key, beside those of `data.worlds.source`.
@@ -80,6 +82,17 @@ def _bent(clip: Frames, _: Frames, rng: np.random.Generator) -> Frames:
     return np.take_along_axis(clip, column[..., None], axis=2)
 
 
+def _flat(clip: Frames, _: Frames, __: np.random.Generator) -> Frames:
+    """Up to a quarter larger, about its middle."""
+    count, height, width = clip.shape[:3]
+    made = []
+    for nearer in np.linspace(1.0, 1.25, count):
+        region = (round(height / nearer), round(width / nearer))
+        corner = ((height - region[0]) // 2, (width - region[1]) // 2)
+        made.append(resized(clip[:1], height, width, corner=corner, region=region)[0])
+    return np.stack(made)
+
+
 def _doubled(clip: Frames, _: Frames, __: np.random.Generator) -> Frames:
     height, width = clip.shape[1:3]
     upper = resized(clip, height // 2, width)
@@ -96,6 +109,7 @@ _MAKERS: dict[Floor, Callable[[Frames, Frames, np.random.Generator], Frames]] = 
     "reversed": lambda clip, other, rng: clip[::-1],
     "stretched": _stretched,
     "bent": _bent,
+    "flat": _flat,
     "doubled": _doubled,
 }
 

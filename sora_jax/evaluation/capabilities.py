@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.progress import track
 from rich.table import Table
 
@@ -41,8 +42,11 @@ from sora_jax.evaluation.broken import Floor, broken
 from sora_jax.evaluation.frechet import latent_distance, latent_features
 from sora_jax.evaluation.reconstruction import reconstructed
 from sora_jax.evaluation.statistics import Mean, Z
-from sora_jax.evaluation.suite import Case, Metric, Suite, cases
+from sora_jax.evaluation.suite import Case, Metric, Suite, cases, resized
 from sora_jax.generation.pipeline import Pipeline
+
+_WIDE = 180
+"""Columns that the whole table needs; below that it has those of _FEW."""
 
 APART = 5.0
 """Standard errors between ceiling and floor from which on a measure counts."""
@@ -59,6 +63,7 @@ _HEADS = (
     *("suite", "measure", "model", "95 %", "judged", "codec", "ceiling"),
     *(*FLOORS, "floor", "counts"),
 )
+_FEW = ("measure", "model", "95 %", "ceiling", "floor", "counts")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +120,7 @@ class Capabilities:
     """The measured table. An arrow says whether high or low values are good, and what stands after
     ± is the half of a 95 % interval.
 
+    settings   how the model's clips were made: steps, guidance and seed.
     sizes      of the clips of each suite.
     cut        how many of each suite's captions are longer than what the model reads.
     distances  the latent Fréchet distance of each arm's clips, all suites together, from fresh
@@ -123,6 +129,7 @@ class Capabilities:
 
     model: str
     samples: int
+    settings: dict[str, float | int]
     sizes: dict[str, Size]
     cut: dict[str, int]
     rows: tuple[Row, ...]
@@ -130,18 +137,35 @@ class Capabilities:
 
     @property
     def title(self) -> str:
-        """Of the table: of what it is, and how many clips it took."""
-        return f"{self.model}: {self.samples} clips a suite"
+        """Of the table: of what it is, how many clips it took, and how these were made."""
+        how = ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
+        return f"{self.model}: {self.samples} clips a suite ({how})"
 
-    def tables(self) -> list[Table]:
-        """To print."""
-        table = Table(title=self.title)
-        for head in _HEADS:
-            table.add_column(head, no_wrap=head in ("suite", "measure"))
-        for row in self.rows:
-            table.add_row(*row.cells())
-        table.caption = self._below()
-        return [table]
+    def tables(self, width: int) -> list[Table]:
+        """To print in so many columns: all of it, or of each suite what matters most."""
+        if width >= _WIDE:
+            table = Table(title=self.title)
+            for head in _HEADS:
+                table.add_column(head, no_wrap=head in ("suite", "measure"))
+            for row in self.rows:
+                table.add_row(*row.cells())
+            tables = [table]
+        else:
+            tables = []
+            for suite in dict.fromkeys(row.suite for row in self.rows):
+                table = Table(title=suite, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+                for head in _FEW:
+                    table.add_column(head, justify="left" if head == "measure" else "right")
+                for row in self.rows:
+                    if row.suite == suite:
+                        cells = dict(zip(_HEADS, row.cells(), strict=True))
+                        cells["ceiling"] = _text(row.arms["ceiling"])
+                        cells["floor"] = _text(row.arms[row.metric.floor])
+                        table.add_row(*(cells[head] for head in _FEW))
+                tables.append(table)
+            tables[0].title = f"{self.title}\n{tables[0].title}"
+        tables[-1].caption = self._below()
+        return tables
 
     def _below(self) -> str:
         usual = collections.Counter(self.sizes.values()).most_common(1)[0][0]
@@ -191,6 +215,7 @@ def measure(
     samples         clips that model and codec make for each suite.
     size            of all clips; each suite's own by default.
     steps, guidance, batch  as in `Pipeline.generate`.
+    seed            of the scenes, and of the model's noise: of others both are others.
 
     Raises ValueError for less than two samples, for fewer frames than a suite needs, and for a
     model of clips at another rate than FPS.
@@ -208,11 +233,13 @@ def measure(
     features: dict[str, list[Any]] = {arm: [] for arm in ("fresh", "ceiling", "codec", "model")}
     sizes: dict[str, Size] = {}
     cut: dict[str, int] = {}
-    all_cases = [cases(suite, samples * suite.truths, size=size, seed=seed) for suite in suites]
+    if size is not None:
+        suites = [resized(suite, size) for suite in suites]
+    all_cases = [cases(suite, samples * suite.truths, seed=seed) for suite in suites]
     for suite, known in zip(suites, all_cases, strict=True):
         true = [case.frames() for case in known]
         asked = known[:samples]
-        sizes[suite.name] = asked[0].size
+        sizes[suite.name] = suite.size
         arms: dict[str, list[Frames]] = {"ceiling": true}
         floors: set[Floor] = {*FLOORS, *(metric.floor for metric in suite.metrics)}
         for floor in floors:
@@ -225,7 +252,7 @@ def measure(
             cut[suite.name] = pipeline.tokenizer.truncated(captions)
             made = pipeline.generate(
                 captions,
-                **asked[0].size._asdict(),
+                **suite.size._asdict(),
                 steps=steps,
                 guidance=guidance,
                 batch=batch,
@@ -238,7 +265,7 @@ def measure(
             for arm, clips in arms.items()
         }
         rows += [_row(suite.name, metric, scored) for metric in suite.metrics]
-        fresh = cases(suite, samples, size=size, seed=seed + 1)
+        fresh = cases(suite, samples, seed=seed + 1)
         arms["fresh"] = [case.frames() for case in fresh]
         for arm in features.keys() & arms.keys():
             features[arm].append(latent_features(arms[arm][:samples]))
@@ -249,6 +276,7 @@ def measure(
     return Capabilities(
         model=name,
         samples=samples,
+        settings={"steps": steps, "guidance": guidance, "seed": seed},
         sizes=sizes,
         cut=cut,
         rows=tuple(rows),

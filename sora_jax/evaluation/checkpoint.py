@@ -40,8 +40,9 @@ class Evaluation:
     losses: dict[tuple[str, float], float]
     losses_on: str
 
-    def tables(self) -> list[Table]:
-        """As tables to print."""
+    def tables(self, width: int) -> list[Table]:
+        """As tables to print, of any width."""
+        del width
         return [
             table
             for table, rows in ((self._file_table(), self.files), (self._loss_table(), self.losses))

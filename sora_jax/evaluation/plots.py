@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sora_jax.data.video import check_folder
+from sora_jax.evaluation.capabilities import LEAST
 
 if TYPE_CHECKING:
     from sora_jax.evaluation.capabilities import Capabilities, Row
@@ -15,8 +19,25 @@ _FLOORS = {"shuffled": "x", "frozen": "+", "crossed": "."}
 _LEFT, _RIGHT = -0.25, 1.1
 
 
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def check_plot(path: str, *, samples: int | None = None) -> None:
+    """Raises what `draw_capabilities` would raise, before the work: ValueError for a file of no
+    picture or too few samples, FileNotFoundError for its folder, ImportError for matplotlib."""
+    if Path(path).suffix.lower() not in _FORMATS:
+        raise ValueError(f"{path}: a drawing is one of {', '.join(_FORMATS)}")
+    if samples is not None and samples < LEAST:
+        raise ValueError(
+            f"{path}: of {samples} samples no measure counts, so that there is nothing to draw; "
+            f"take {LEAST} or more"
+        )
+    check_folder(path)
+    matplotlib()
+
+
 def draw_capabilities(found: Capabilities, path: str) -> None:
-    """Writes a PNG: a line for each measure that counts, from its floor (0) to its ceiling (1).
+    """Writes a picture: a line for each measure that counts, from its floor (0) to its ceiling (1).
 
     In grey are the floors that all measures have in common. What lies beyond the picture is drawn
     at its edge, of model and codec as a triangle. Raises ValueError where none counts, and

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sora_jax.arrays import Size
-from sora_jax.data.worlds.world import FPS, Frames, Setting, World, stream
+from sora_jax.data.worlds.world import FPS, LEAST_SIDE, Frames, Setting, World, stream
 from sora_jax.evaluation.broken import Floor
 
 SIZE = Size(17, 64, 64)
@@ -64,7 +64,7 @@ class Suite(Protocol):
 
     @property
     def size(self) -> Size:
-        """Of the clips that are asked for, if nothing else is said."""
+        """Of the clips that are asked for: a field, which `resized` changes."""
         ...
 
     @property
@@ -105,13 +105,24 @@ def until(violated: Bool[np.ndarray, " steps"]) -> float:
     return float(violated.argmax()) / len(violated) if violated.any() else 1.0
 
 
-def cases(suite: Suite, count: int, *, size: Size | None = None, seed: int = 0) -> list[Case]:
+def resized(suite: Suite, size: Size) -> Suite:
+    """Returns a suite that asks for clips of another size."""
+    changed: Any = suite
+    return dataclasses.replace(changed, size=size)
+
+
+def cases(suite: Suite, count: int, *, seed: int = 0) -> list[Case]:
     """Returns `count` cases, none of which any training data holds by the same random numbers.
 
-    size  of their clips; the suite's own by default. Raises ValueError for fewer frames than the
-          suite needs.
+    Raises ValueError where the suite's size has fewer frames than it needs, or sides of less than
+    LEAST_SIDE.
     """
-    size = size or suite.size
+    size = suite.size
+    if min(size[1:]) < LEAST_SIDE:
+        raise ValueError(
+            f"{suite.name} cannot be judged at {size}: worlds are drawn with {LEAST_SIDE} pixels "
+            "a side at least"
+        )
     if size.frames < suite.least:
         raise ValueError(
             f"{suite.name} cannot be judged at {size}: it needs {suite.least} frames at least"

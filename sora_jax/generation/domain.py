@@ -7,6 +7,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from sora_jax.arrays import Size
 
@@ -18,7 +19,8 @@ _SHORT = 3
 _LONG, _TWICE = 5, 8
 """Letters from which on a word may have any typing error, and from which on two of them."""
 
-_LETTERS = string.ascii_lowercase
+_TO_ONE = 4
+"""Known words for each that may be one of them with an error."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,19 +57,24 @@ class Domain:
     def strange(self, prompt: str) -> list[str]:
         """The words of a prompt that no caption held; none where `words` is empty.
 
-        Latin words of one or two letters are left out. So are known words with typing errors, as
-        long as known ones without are as many: *cat* may stand for *can* in a long caption, but
-        not where it is all that is said.
+        Latin words of one or two letters are left out; so are known words with typing errors. Many
+        words are near to one that is known: *cat* to *can*, *flower* to *lower*. Where a word has
+        few letters, or does not begin as the known one does, letters that are exchanged or struck
+        twice tell of an error for certain; others do as long as known words without errors are four
+        times as many.
         """
         if not self.words:
             return []
         known = set(self.words)
         asked = [word for word in dict.fromkeys(words_of(prompt)) if _says(word)]
-        unknown = [word for word in asked if word not in known]
-        slips = [word for word in unknown if _misspelt(word, known)]
-        if len(slips) > len(asked) - len(unknown):
-            return unknown
-        return [word for word in unknown if word not in slips]
+        unknown = {word: _slip(word, known) for word in asked if word not in known}
+        doubtful = [word for word, slip in unknown.items() if slip == "doubtful"]
+        believed = _TO_ONE * len(doubtful) <= len(asked) - len(unknown)
+        return [
+            word
+            for word, slip in unknown.items()
+            if slip is None or (slip == "doubtful" and not believed)
+        ]
 
 
 def _says(word: str) -> bool:
@@ -75,35 +82,55 @@ def _says(word: str) -> bool:
     return len(word) >= _SHORT or not all("LATIN" in unicodedata.name(each, "") for each in word)
 
 
-def _misspelt(word: str, known: set[str]) -> bool:
-    """Whether typing errors may have made a word of a known one, or of two without their space."""
-    sources = {*_sources(word)}
-    if known & sources:
-        return True
+def _slip(word: str, known: set[str]) -> Literal["sure", "doubtful"] | None:
+    """Whether typing errors may have made a word of a known one, or of two without their space.
+
+    The errors are those of `data.captions.misspelt`: a letter is missing, wrong, exchanged with the
+    next, or one too many.
+    """
+    if known & {*_mistyped(word)}:
+        return "sure"
     if len(word) < _LONG:
-        return False
+        # So many words are near to a short one that its first letter counts as right.
+        near = known & {*_with_one_more(word), *_with_another(word)}
+        return "doubtful" if any(each[0] == word[0] for each in near) else None
+    sources = {*_mistyped(word), *_with_one_more(word), *_with_another(word)}
+    if found := known & sources:
+        alike = len(word) > _LONG and any(each[0] == word[0] for each in found)
+        return "sure" if alike else "doubtful"
     joined = ((word[:at], word[at + gap :]) for at in range(1, len(word)) for gap in (0, 1))
     if any(first in known and second in known for first, second in joined):
-        return True
-    return len(word) >= _TWICE and any(known & {*_sources(each)} for each in sources)
+        return "sure"
+    if len(word) < _TWICE:
+        return None
+    twice = (
+        {*_mistyped(each), *_with_one_more(each), *_with_another(each)} & known for each in sources
+    )
+    return "sure" if any(twice) else None
 
 
-def _sources(word: str) -> Iterator[str]:
-    """What one typing error makes the word of: see `data.captions.misspelt`.
-
-    A letter is missing, wrong, exchanged with the next, or one too many. So many words are near to
-    a short one that in such a wrong letter is not the first, and one too many is struck twice.
-    """
-    long = len(word) >= _LONG
-    for at in range(len(word) + 1):
+def _mistyped(word: str) -> Iterator[str]:
+    """What a word was, of which two letters are exchanged or one is struck twice."""
+    for at in range(len(word)):
         before, after = word[:at], word[at:]
-        for letter in _LETTERS:
-            yield before + letter + after
-            if at or long:
-                yield before + letter + after[1:]
-        if long or before[-1:] == after[:1]:
+        if before[-1:] == after[:1]:
             yield before + after[1:]
         yield before + after[1:2] + after[:1] + after[2:]
+
+
+def _with_one_more(word: str) -> Iterator[str]:
+    """What a word was, of which a letter is missing."""
+    for at in range(len(word) + 1):
+        for letter in string.ascii_lowercase:
+            yield word[:at] + letter + word[at:]
+
+
+def _with_another(word: str) -> Iterator[str]:
+    """What a word was, of which a letter is wrong or too many."""
+    for at in range(len(word)):
+        yield word[:at] + word[at + 1 :]
+        for letter in string.ascii_lowercase:
+            yield word[:at] + letter + word[at + 1 :]
 
 
 def words_of(text: str) -> list[str]:

@@ -58,7 +58,7 @@ def read_frames(
     known = probe(given)
     rate = fps if known.fps else None
     if known.fps and known.fps != fps:
-        log.warning("%s %s: read at %g frames per second, not %g", what, given, fps, known.fps)
+        _say_rate(f"{what} {given}", known.fps, fps)
     there = known.frames_at(rate)
     _say_first(there, count, what)
     there = there if count is None else min(count, there)
@@ -82,6 +82,11 @@ def read_frames(
             break
         parts.append(resized(part, *size))
     return np.concatenate(parts)
+
+
+def _say_rate(what: str, own: float, fps: float) -> None:
+    again = ", so that frames are shown more than once" if own < fps else ""
+    log.warning("%s: read at %g frames per second, not %g%s", what, fps, own, again)
 
 
 def _first(
@@ -111,7 +116,7 @@ def _at_rate(
 ) -> UInt8[np.ndarray, "count height width 3"]:
     if rate == fps or len(frames) == 1:
         return frames
-    log.warning("%s: read at %g frames per second, not %g", what, fps, rate)
+    _say_rate(what, rate, fps)
     # As files are read: as many as begin before the end, each the one on display at its time.
     count = frames_at_rate(len(frames), rate, fps=fps)
     shown = np.floor(np.arange(count) * rate / fps + 1e-6).astype(int)
@@ -129,7 +134,10 @@ def _size(
     """The height and width that frames get, which had others; what is changed is logged."""
     if to is not None:
         if to != own:
-            log.warning("%s: made %dx%d of %dx%d, as the first is", what, *to, *own)
+            # By more than the rounding of a side.
+            alike = abs(to[0] * own[1] - to[1] * own[0]) < max(*to, *own)
+            how = "made" if alike else "stretched to"
+            log.warning("%s: %s %dx%d of %dx%d, as the first is", what, how, *to, *own)
         return to
     if height is None and width is None:
         return own

@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
     def truncated(self, texts: Sequence[str]) -> int: ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class GenerativeModel:
     """A trained transformer with its text encoder, and the autoencoder whose latents it knows.
 
@@ -66,6 +66,14 @@ class GenerativeModel:
     source: str
     domain: Domain = Domain()
     devices: Devices = ANY
+
+    def __repr__(self) -> str:
+        """What it is and what it can be asked for, in place of all its parameters."""
+        count = sum(leaf.size for leaf in jax.tree.leaves((self.params, self.vae_params)))
+        told = f"{type(self).__name__} of {self.source}, {count / 1e6:.1f}M parameters"
+        known = ", ".join(map(str, self.domain.sizes))
+        sizes = f"; trained on clips of {known}, at {self.fps:g} frames per second" if known else ""
+        return f"<{told}{sizes}{f'. {self.domain.about}' if self.domain.about else ''}>"
 
     @property
     def window(self) -> int | None:
@@ -99,12 +107,14 @@ class GenerativeModel:
         more: int = 0,
         closed: bool = False,
         streams: bool = False,
+        refines: bool = False,
     ) -> tuple[Sampling, Need]:
         """Looks at what is asked for before any work: prompts of `size` pixels, `batch` together.
 
         given    whether the model is given latents.
         encodes  frames of pixels that are encoded for it; this and what follows as in
                  `memory.needed`.
+        refines  whether a smaller clip gives the composition, so that no size is too large.
 
         Returns the settings that apply: what is not `given` cannot be weighed, and prompts that are
         what to be guided away from (both empty, say) cannot be followed. Raises ValueError for an
@@ -138,6 +148,15 @@ class GenerativeModel:
         )
         if how.progress:
             log.info("%s", need)
+        if not refines and (largest := self.domain.outgrown(size)):
+            log.warning(
+                "%d x %d pixels are more than twice as many as %s saw in clips of this length "
+                "(%d x %d): things may repeat or fall apart; a smaller height or width suits it "
+                "(of files, --height and --width), which `generate --prototype` and "
+                "`Pipeline.refine` make larger",
+                *(size.height, size.width, self.source),
+                *(largest.height, largest.width),
+            )
         if cut := self.tokenizer.truncated(prompts):
             log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))
         if self.tokenizer.truncated([how.negative]):

@@ -191,7 +191,7 @@ class Pipeline(Tasks):
         if not 0 <= strength <= 1:
             raise ValueError(f"strength={strength}: give a number in 0..1")
         given = strength == 0 or self.in_parts(self.vae.latent_size(size).frames)
-        return self._ready(prompt, size, how, given=given, encodes=size.frames)
+        return self._ready(prompt, size, how, given=given, encodes=size.frames, refines=True)
 
     def _plan(
         self,
@@ -205,14 +205,6 @@ class Pipeline(Tasks):
         """The settings that apply, the tile to decode in, and the hops to `size` pixels."""
         longer = size.frames > (self.domain.frames or size.frames)
         how, need = self.prepare(prompts, size, how, batch=batch, given=longer, streams=streams)
-        if largest := self.domain.outgrown(size):
-            log.warning(
-                "%d x %d pixels are more than twice as many as %s saw in clips of this length "
-                "(%d x %d): things may repeat or fall apart; `generate --prototype` and "
-                "`Pipeline.refine` make them of a smaller clip",
-                *(size.height, size.width, self.source),
-                *(largest.height, largest.width),
-            )
         count = self.vae.latent_size(size).frames
         return how, need.tile, plan_hops(0, count, window=self.window)
 

@@ -234,7 +234,10 @@ class Kept:
                 hop.unlink()
             _write_whole(record, text.encode())
         elif record.read_text() != text:
-            raise ValueError(f"{path} holds the parts of another clip; remove it, or finish that")
+            other = _difference(record.read_text(), settings)
+            raise ValueError(
+                f"{path} holds the parts of another clip ({other}); remove it, or finish that"
+            )
         return cls(path)
 
     def read(self, number: int) -> Latents | None:
@@ -255,6 +258,19 @@ class Kept:
 
     def _path(self, number: int) -> epath.Path:
         return self.folder / f"hop_{number:05d}.npy"
+
+
+def _difference(kept: str, settings: dict[str, str]) -> str:
+    """What differs between a record and settings, in words."""
+    try:
+        old = json.loads(kept)
+    except ValueError:
+        return "its record cannot be read"
+    return ", ".join(
+        f"{name} {old.get(name, 'unknown')}, not {settings.get(name, 'unknown')}"
+        for name in dict.fromkeys((*old, *settings))
+        if old.get(name) != settings.get(name)
+    )
 
 
 def _write_whole(path: epath.Path, data: bytes) -> None:

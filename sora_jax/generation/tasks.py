@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -261,13 +261,10 @@ class Tasks(Gaps):
         *,
         given: bool = True,
         encodes: int = 0,
-        more: int = 0,
-        closed: bool = False,
+        **further: Any,
     ) -> tuple[Codec, Sampling]:
         """The autoencoder at work and the settings that apply; see `prepare`."""
-        how, need = self.prepare(
-            [prompt], size, how, given=given, encodes=encodes, more=more, closed=closed
-        )
+        how, need = self.prepare([prompt], size, how, given=given, encodes=encodes, **further)
         return self.codec(need.tile), how
 
     @property

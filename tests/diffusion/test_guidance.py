@@ -87,6 +87,8 @@ def test_what_is_given_has_a_contrast_and_a_scale_of_its_own():
     np.testing.assert_allclose(found(1.0, 0.0), a, atol=1e-5)
     with pytest.raises(ValueError, match="given -1"):
         Guidance(given=-1.0)
+    with pytest.raises(ValueError, match="scale nan"):
+        Guidance(scale=float("nan"))
 
 
 def test_equal_estimates_are_left_alone():

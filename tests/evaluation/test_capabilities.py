@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import json
 import math
 from inspect import unwrap
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from sora_jax.arrays import Size
 from sora_jax.data.captions import Bytes
 from sora_jax.data.worlds.occluder import HIDDEN, WHOLLY
 from sora_jax.data.worlds.occluder import State as Occluded
@@ -22,9 +25,9 @@ from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation import capabilities
 from sora_jax.evaluation.broken import broken
 from sora_jax.evaluation.capabilities import Capabilities, Row, measure
-from sora_jax.evaluation.plots import draw_capabilities
+from sora_jax.evaluation.plots import check_plot, draw_capabilities
 from sora_jax.evaluation.statistics import Mean
-from sora_jax.evaluation.suite import Metric, cases
+from sora_jax.evaluation.suite import Metric, cases, resized
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.suites.permanence import BINS, _passage
 
@@ -174,8 +177,8 @@ def test_lengths_of_occlusion_are_those_of_what_is_asked_for() -> None:
 def test_too_few_frames_are_refused(name: str) -> None:
     suite = SUITES[name]
     with pytest.raises(ValueError, match=f"{name} cannot .* {suite.least - 1}x.* {suite.least} fr"):
-        cases(suite, 2, size=suite.size._replace(frames=suite.least - 1))
-    for case in cases(suite, 2, size=suite.size._replace(frames=suite.least)):
+        cases(resized(suite, suite.size._replace(frames=suite.least - 1)), 2)
+    for case in cases(resized(suite, suite.size._replace(frames=suite.least)), 2):
         suite.scores(case, case.frames())
 
 
@@ -184,7 +187,9 @@ def test_the_table_can_be_kept() -> None:
     rows = json.loads(found.to_json())["rows"]
     assert rows[0]["suite"] == "text" and rows[0]["counts"] and rows[0]["still_wins"]
     assert {"ceiling", "shuffled", "frozen", "crossed", "doubled"} == {*rows[0]["arms"]}
-    assert found.markdown().startswith(f"worlds: {SAMPLES} clips a suite\n")
+    settings = "(steps 25, guidance 3, seed 0)"
+    assert found.markdown().startswith(f"worlds: {SAMPLES} clips a suite {settings}\n")
+    assert json.loads(found.to_json())["settings"] == {"steps": 25, "guidance": 3.0, "seed": 0}
     assert found.markdown().count("\n|") == 2 + len(rows)
     assert "real clips" in found.markdown() and json.loads(found.to_json())["distances"]
 
@@ -355,12 +360,43 @@ def test_black_clips_are_as_bad_as_broken_ones(monkeypatch: pytest.MonkeyPatch) 
         unwrap(measure)(blind, [SUITES["text"]], samples=2)
 
 
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_can_be_read_at_any_width(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    for table in measured("text").tables(width):
+        console.print(table)
+    lines = console.export_text().splitlines()
+    for name in ("colour", "alone"):
+        (line,) = (each for each in lines if name in each)
+        assert "1.000" in line and "yes" in line and "…" not in line
+
+
+def test_stills_are_judged_by_what_they_can_show() -> None:
+    found = unwrap(measure)(None, [SUITES["text"]], samples=12, size=Size(1, 64, 64))
+    assert {row.metric.name for row in found.rows} == {"colour", "shape", "place", "all", "alone"}
+    with pytest.raises(ValueError, match="16 pixels a side"):
+        unwrap(measure)(None, [SUITES["text"]], samples=2, size=Size(17, 8, 64))
+
+
+def test_a_thing_without_depth_is_told_from_a_thing_with() -> None:
+    suite = SUITES["geometry"]
+    asked = cases(suite, 16)
+    clips = [case.frames() for case in asked]
+    true, flat = (
+        [suite.scores(case, clip)["depth"] for case, clip in zip(asked, made, strict=True)]
+        for made in (clips, broken(clips, "flat"))
+    )
+    assert np.isfinite(true).sum() >= 8
+    assert np.nanmin(true) > 0.8 and np.nanmax(flat) < 0.4
+
+
 def test_the_table_can_be_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots need matplotlib")
-    draw_capabilities(measured("text"), str(tmp_path / "plot.png"))
-    assert (tmp_path / "plot.png").stat().st_size > 5000
-
-
-def test_suites_are_values() -> None:
-    for suite in SUITES.values():
-        assert dataclasses.replace(suite) == suite  # pyright: ignore[reportArgumentType]
+    out = tmp_path / "plot.svg"
+    check_plot(str(out), samples=SAMPLES)
+    draw_capabilities(measured("text"), str(out))
+    assert "text: colour (a still clip wins)" in out.read_text()
+    with pytest.raises(ValueError, match=r"one of \.png"):
+        check_plot("plot.mp4")
+    with pytest.raises(ValueError, match="take 10 or more"):
+        check_plot("plot.png", samples=4)

@@ -106,7 +106,7 @@ def test_a_clip_that_was_stopped_is_gone_on_with(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pipeline.generate_to(out, "red", **settings)
     assert not out.exists() and len(list((tmp_path / "long.mp4.parts").glob("hop*"))) == 2
-    with pytest.raises(ValueError, match="parts of another clip"):
+    with pytest.raises(ValueError, match=r"another clip \(prompt red, not green\); remove"):
         pipeline.generate_to(out, "green", **settings)
     pipeline.generate_to(out, "red", **settings)
     hops = len(plan_hops(0, 14, window=5))

@@ -33,6 +33,8 @@ def test_it_is_small_and_says_what_it_is() -> None:
 def test_it_knows_the_words_of_its_worlds_and_says_what_it_can_be_asked_for(caplog: Any) -> None:
     pipeline = sora_jax.load()
     assert not pipeline.domain.strange("a red circle moves left over a green field")
+    assert "17x64x64" in repr(pipeline) and "coloured shapes" in repr(pipeline)
+    assert len(repr(pipeline)) < 2000
     assert pipeline.domain.strange("a photograph of a dragon") == ["photograph", "dragon"]
     made = pipeline.image("a photograph of a dragon", height=48, width=48, steps=2)
     assert made.frames.shape == (1, 48, 48, 3)

@@ -200,7 +200,7 @@ def test_clips_are_connected_whole_whatever_their_rates_and_sizes(told):
     made = untrained().connect(first, second, frames=7, **FAST)
     assert made.frames.shape == (6 + 8 + 8, 16, 24, 3)
     assert "8 frames per second, not 16" in told.text
-    assert "made 16x24 of 32x32" in told.text and "8 frames for 7" in told.text
+    assert "stretched to 16x24 of 32x32" in told.text and "8 frames for 7" in told.text
     assert kept(made.frames[:6], first)
     assert kept(made.frames[-8:], resized(second.frames[::2], 16, 24))
 

@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from sora_jax.data.worlds.orbit import Orbit
 from sora_jax.data.worlds.painter import Painter
 from sora_jax.data.worlds.shatter import Shatter
 from sora_jax.data.worlds.sprites import Sprites
-from sora_jax.data.worlds.world import Setting, World, stream
+from sora_jax.data.worlds.world import LEAST_SIDE, Setting, World, stream
 
 ALL: tuple[World, ...] = (
     Sprites(),
@@ -64,14 +65,31 @@ class Worlds:
     seed: int = 0
 
     def open(self) -> OpenedWorlds:
-        """Writes the manifest. Raises ValueError for a mixture of nothing or of uneven lists."""
+        """Writes the manifest. Raises ValueError for what cannot be drawn, or a mixture of nothing.
+
+        Of many clips processes write it, which a script must expect: what it does stands below
+        `if __name__ == "__main__":`; a RuntimeError says so where it does not.
+        """
         shares = self.shares
         if not self.worlds or not self.sizes:
             raise ValueError("worlds and sizes must not be empty: give at least one of each")
-        if shares is not None and (len(shares) != len(self.worlds) or not sum(shares) > 0):
+        if shares is not None and (
+            len(shares) != len(self.worlds) or min(shares) < 0 or not sum(shares) > 0
+        ):
             raise ValueError(
-                f"shares has {len(shares)} numbers for {len(self.worlds)} worlds; give one for "
-                "each, not all of them 0"
+                f"shares is {shares} for {len(self.worlds)} worlds; give a number for each, none "
+                "of them negative and not all of them 0"
+            )
+        for size in self.sizes:
+            if size.frames < 1 or min(size[1:]) < LEAST_SIDE:
+                raise ValueError(
+                    f"sizes has {size}; worlds are drawn with a frame or more, of {LEAST_SIDE} "
+                    "pixels a side at least"
+                )
+        if self.clips < 1 or self.seed < 0 or not self.fps > 0:
+            raise ValueError(
+                f"clips={self.clips}, seed={self.seed}, fps={self.fps}: give one clip or more, a "
+                "seed from 0 on, and a rate above 0"
             )
         return OpenedWorlds(source=self, records=tuple(self._records()))
 
@@ -81,7 +99,13 @@ class Worlds:
             return map(self.record, range(self.clips))
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-            return list(pool.map(self.record, range(self.clips), chunksize=256))
+            try:
+                return list(pool.map(self.record, range(self.clips), chunksize=256))
+            except BrokenProcessPool as error:
+                raise RuntimeError(
+                    f"the processes that draw {self.clips} scenes cannot begin; a script that "
+                    'opens so many must do so below `if __name__ == "__main__":`'
+                ) from error
 
     def drawn(self, index: int) -> Drawn:
         """Clip `index`: its world, its size and its scene."""

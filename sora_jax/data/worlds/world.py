@@ -30,6 +30,9 @@ FPS = 8.0
 """Frames per second for which scenes are made: what they promise of frames, such as that a shape is
 hidden in one at least, is of clips at this rate. They can be drawn at any."""
 
+LEAST_SIDE = 16
+"""Pixels of the shorter side from which on all worlds can be drawn and read."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from sora_jax.arrays import Size
 from sora_jax.data.worlds.game import FRAMES_PER_STEP, Game, Play
 from sora_jax.data.worlds.game_rules import (
     UNCLEAR,
@@ -35,7 +36,7 @@ class Digital(Described):
     """Coinquest, played by one who heads for the coins."""
 
     name = "digital"
-    size = SIZE
+    size: Size = SIZE
     least = 3
     # Of clips that are joined from two, one step in sixteen goes through a wall.
     truths = 4

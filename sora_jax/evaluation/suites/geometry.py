@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from numpy import ndarray
 
+from sora_jax.arrays import Size
 from sora_jax.data.worlds.orbit import Orbit
 from sora_jax.data.worlds.orbit_camera import CENTRES, axes, intrinsics, positions, project
 from sora_jax.data.worlds.orbit_seeing import Orbited
@@ -16,13 +17,16 @@ from sora_jax.evaluation.suite import SIZE, Case, Described, Metric
 # Tracks that a factorisation needs, and frames that must show all of them.
 _TRACKS, _FRAMES = 6, 4
 
+_SHOWN = 0.15
+"""Pixels (RMS) of depth in the true tracks from which on more can be told than their errors."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Geometry(Described):
     """A box with twenty markers, seen by a camera on the move."""
 
     name = "geometry"
-    size = SIZE
+    size: Size = SIZE
     least = 4
 
     @property
@@ -51,6 +55,13 @@ class Geometry(Described):
                 about="what of the tracks no affine camera explains, in pixels (RMS)",
             ),
             Metric(
+                name="depth",
+                better="high",
+                floor="flat",
+                about="of what the asked camera's motion shows of depth, how much the tracks have,"
+                " at most all",
+            ),
+            Metric(
                 name="markers",
                 better="high",
                 floor="crossed",
@@ -77,7 +88,8 @@ class Geometry(Described):
         return {
             "reprojection": float(np.sqrt(np.mean(off**2))) if len(off) else float("nan"),
             "sampson": sampson(seen, **height_width),
-            "beyond_rank_3": beyond_rank_3(seen.position, where),
+            "beyond_rank_3": _beyond(singular_values(seen.position, where), 3),
+            "depth": depth(seen.position, truth.position, where & truth.visible),
             # What is judged above is what can be told: of a blur little can.
             "markers": float(seen.visible[truth.visible & truth.sure].mean()),
             "camera_motion": _moves(seen, truth),
@@ -114,21 +126,40 @@ def _homogeneous(points: ndarray) -> ndarray:
     return np.concatenate([points, np.ones((len(points), 1))], 1)
 
 
-def beyond_rank_3(position: ndarray, visible: ndarray) -> float:
-    """What of the tracks is beyond rank 3, in pixels (RMS): 0 for a rigid thing far away.
+def singular_values(position: ndarray, visible: ndarray) -> ndarray:
+    """Of the matrix of tracks, in pixels (RMS), the largest first; none for too few tracks.
 
     position [frames, markers, 2] of the markers that are `visible` in most frames, about their
-    centre in each (Tomasi and Kanade 1992, doi 10.1007/BF00129684). NaN for too few tracks.
+    centre in each (Tomasi and Kanade 1992, doi 10.1007/BF00129684). A rigid thing far away has
+    three; two of them if it is flat.
     """
     markers = visible.mean(0) >= 0.7
     frames = visible[:, markers].all(1)
     if markers.sum() < _TRACKS or frames.sum() < _FRAMES:
-        return float("nan")
+        return np.zeros(0)
     tracks = position[frames][:, markers]
     tracks = tracks - tracks.mean(1, keepdims=True)
     measured = tracks.transpose(0, 2, 1).reshape(-1, tracks.shape[1])
-    energy = np.linalg.svd(measured, compute_uv=False) ** 2
-    return float(np.sqrt(energy[3:].sum() / measured.size))
+    return np.linalg.svd(measured, compute_uv=False) / np.sqrt(measured.size)
+
+
+def _beyond(values: ndarray, rank: int) -> float:
+    """What of the tracks is beyond a rank; NaN for too few tracks."""
+    return float(np.sqrt((values[rank:] ** 2).sum())) if len(values) else float("nan")
+
+
+def depth(position: ndarray, true: ndarray, visible: ndarray) -> float:
+    """The third singular value of tracks, without what is beyond, as a share of the true ones'.
+
+    0 for what moves as a flat picture does, 1 for a thing as deep as it should be, or deeper. What
+    is beyond is no rigid thing's, and would look like depth. NaN for too few tracks, or where the
+    true ones show next to none.
+    """
+    own, of_truth = (singular_values(each, visible) for each in (position, true))
+    if not len(own) or of_truth[2] < _SHOWN:
+        return float("nan")
+    rigid = own[2] ** 2 - (own[3:] ** 2).sum()
+    return float(min(1.0, np.sqrt(max(rigid, 0.0)) / of_truth[2]))
 
 
 def _moves(seen: Orbited, truth: Orbited) -> float:

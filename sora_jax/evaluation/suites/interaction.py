@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from sora_jax.arrays import Size
 from sora_jax.data.worlds.eater import Eater
 from sora_jax.data.worlds.eater_seeing import Eaten, eating
 from sora_jax.data.worlds.painter import Painter
@@ -28,7 +29,7 @@ class Painting(Described):
     """A brush whose strokes stay."""
 
     name = "painting"
-    size = SIZE
+    size: Size = SIZE
     least = 7
 
     @property
@@ -77,7 +78,7 @@ class Eating(Described):
     """A mouth that takes bites out of food."""
 
     name = "eating"
-    size = SIZE
+    size: Size = SIZE
     least = 6
 
     @property
@@ -138,7 +139,7 @@ class Shattering(Described):
     """Glass that breaks when it hits the floor, and rubber that does not."""
 
     name = "shattering"
-    size = SIZE
+    size: Size = SIZE
     least = 16
 
     @property

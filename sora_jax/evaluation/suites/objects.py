@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from sora_jax.arrays import Size
 from sora_jax.data.worlds.balls import FLIGHT, Balls, flights
 from sora_jax.data.worlds.balls_flight import GRAVITY
 from sora_jax.data.worlds.palette import COLOURS
@@ -29,7 +30,7 @@ class Objects(Described):
     """Up to three shapes that never leave the picture nor hide one another."""
 
     name = "objects"
-    size = SIZE
+    size: Size = SIZE
     least = 2
 
     @property
@@ -111,7 +112,7 @@ class Falling(Described):
     """Balls under gravity: between contacts they fall as they must."""
 
     name = "falling"
-    size = SIZE
+    size: Size = SIZE
     least = FLIGHT
 
     @property

@@ -16,7 +16,7 @@ from sora_jax.data.worlds.palette import COLOURS
 from sora_jax.data.worlds.world import FPS, Frames, World
 from sora_jax.evaluation.suite import SIZE, Case, Described, Metric
 
-BINS = ((1, 5), (6, 12))
+BINS = ((1, 2), (3, 5), (6, 12))
 """Frames of occlusion that are told apart."""
 
 _AT_BAR = 0.2
@@ -32,9 +32,9 @@ class Permanence(Described):
     """
 
     name = "permanence"
-    size = Size(33, 64, 64)
+    size: Size = Size(33, 64, 64)
     least = 16
-    # Of 48 clips twenty have a long occlusion.
+    # Of 48 clips twenty have a long occlusion, and nine a very short one.
     truths = 2
 
     @property
@@ -153,7 +153,7 @@ class Shots(Described):
     """One character in several shots with hard cuts."""
 
     name = "shots"
-    size = SIZE
+    size: Size = SIZE
     least = 6
 
     @property

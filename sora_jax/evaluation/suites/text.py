@@ -42,7 +42,7 @@ class Text:
 
     @property
     def least(self) -> int:
-        return min(3, self.size.frames)
+        return 3 if self.size.frames > 1 else 1
 
     @property
     def world(self) -> World:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from sora_jax.arrays import Size
 from sora_jax.data.datasets import OpenedSource, Source
 from sora_jax.data.worlds import source as sources
+from sora_jax.data.worlds.balls import Balls
 from sora_jax.data.worlds.source import ALL, Worlds
 from sora_jax.data.worlds.sprites import Sprites
 from sora_jax.data.worlds.world import World
@@ -95,4 +97,22 @@ def test_shares_are_kept() -> None:
 )
 def test_a_mixture_of_nothing_is_refused(settings: dict) -> None:
     with pytest.raises(ValueError, match="give"):
+        Worlds(**settings).open()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("clips", 0, "one clip or more"),
+        ("seed", -1, "seed from 0 on"),
+        ("fps", 0.0, "rate above 0"),
+        ("sizes", (Size(0, 64, 64),), "a frame or more"),
+        ("sizes", (Size(17, 8, 64),), "16 pixels a side"),
+        ("shares", (-1.0, 2.0), "none of them negative"),
+        ("worlds", (), "at least one"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(field: str, value: Any, told: str) -> None:
+    settings = {"worlds": (Sprites(), Balls()), field: value}
+    with pytest.raises(ValueError, match=told):
         Worlds(**settings).open()
