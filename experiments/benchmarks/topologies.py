@@ -63,15 +63,16 @@ TPU. Memory is what XLA plans: state (parameters, their average and the moments,
 temporary. Times are the least that the chip's published peaks allow, none of them measured: a real
 step takes longer than the longest of the three, and MFU stays below what is said. Computing counts
 what a layer computes again in the backward pass, which MFU does not (and not what attention's
-kernels compute again by themselves). `stacks` counts kernels that are gathered for all layers at
-once.
+kernels compute again by themselves). An exchange has the links of all sides of the torus that its
+devices span. `stacks` counts kernels that are gathered for all layers at once, `pairs` arrays with
+a number for each pair of tokens, as attention without a kernel has them.
 
 """
 
 COLUMNS = (
     *("model", "slice", "clips", "mesh", "from", "remat", "state, GiB", "temporary, GiB"),
     *("of HBM", "compute, ms", "memory, ms", "exchange, ms", "tokens/s a chip", "MFU at most"),
-    *("attention", "stacks"),
+    *("attention", "stacks", "pairs"),
 )
 
 PUBLISHED = """
@@ -111,6 +112,7 @@ def row(case: Case, way: str, plan: dict[str, Any]) -> str:
         f"{share * plan['seconds']['compute'] / step:.0%} ({plan['bound']})",
         kernel,
         len(plan["stacks"]),
+        len(plan["dense"]),
     ]
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -118,11 +120,12 @@ def row(case: Case, way: str, plan: dict[str, Any]) -> str:
 def why(case: Case, plans: list[dict[str, Any]]) -> str:
     """What a search found, beside all chips along fsdp."""
     name = f"* {case.model} on {case.topology}: "
-    found = plans[-1]
-    if len(plans) == 1:
+    *compared, found = plans
+    if not compared:
         clips, chips = found["batch"], found["chips"]
         return f"{name}{clips} clips cannot be dealt out to {chips} chips along fsdp alone."
-    plain = plans[0]
+    # With all of a layer computed again, or with what the search found, where that fits.
+    plain = next((each for each in reversed(compared) if each["fits"]), compared[0])
     parts = [
         f"{kind} {1000 * found['seconds'][kind]:,.0f} against {1000 * plain['seconds'][kind]:,.0f}"
         for kind in ("compute", "memory", "exchange")
@@ -140,7 +143,7 @@ def page(out: Path) -> str:
             if not path.exists():
                 continue
             plans = json.loads(path.read_text())
-            ways = [way] if len(plans) == 1 else ["all along fsdp", way]
+            ways = [*["all along fsdp"] * (len(plans) - 1), way]
             rows += [row(case, name, plan) for name, plan in zip(ways, plans, strict=True)]
             if way == "search":
                 reasons.append(why(case, plans))

@@ -125,6 +125,11 @@ def render(plans: Sequence[Plan]) -> str:
         if plan.stacks:
             stacks = ", ".join(str(list(shape)) for shape in plan.stacks)
             console.print(f"  kernels of all layers gathered at once: {stacks}", markup=False)
+        if plan.dense:
+            pairs = ", ".join(str(list(shape)) for shape in plan.dense)
+            console.print(
+                f"  attention with a number for each pair of tokens: {pairs}", markup=False
+            )
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
