@@ -9,7 +9,8 @@ cut, a cross-fade or a frozen frame have (the floors), by the same measures (`ev
 
     given back    PSNR of the given frames, less that of the autoencoder's own reconstruction, dB
     seam          the change at the join over the median change around it
-    velocity      how differently things move before and after the join, pixels per frame
+    velocity      how differently things move before and after the join, pixels per frame, of clips
+                  in which something moves
     closure       the seam from the last frame of a loop to its first; mp4, gif: of one written to
                   an MP4 or a GIF and read back
     diversity     RMS difference of three beginnings with one ending, grey levels. Of a sprite the
@@ -18,17 +19,20 @@ cut, a cross-fade or a frozen frame have (the floors), by the same measures (`ev
     faithfulness  PSNR of an edited clip against the clip, dB, by strength
     slots         the share of colour, shape, motion and place that are those of the edit's prompt
     border        the change across the border of a region, over that between other columns
-    towards B     connect: slots of a frame like the second clip's, less those like the first's;
-                  largest step: of the mean of these over clips, from a frame to the next
+    towards B     connect: slots of a frame like the second clip's, less those like the first's, by
+                  rank with the frames of each clip; largest step from a frame to the next
+    at once       connect: the largest change from a frame to the next, of all change from the first
+                  clip to the second
 
 Loops of clips and connect have no prompt; all others are guided by --guidance on their captions.
 
 Writes OUT/tasks.md, OUT/tasks.json and a sheet for each task, after each of them. What tasks.json
-holds of other tasks, by the same model and settings, stays on the page.
+holds of other tasks, by the same model, settings and measures, stays on the page.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 import time
@@ -47,7 +51,7 @@ from sora_jax.data.video import contact_sheet, read_clip, write_video
 from sora_jax.evaluation import joins
 from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.statistics import Mean
-from sora_jax.evaluation.suite import Case, cases
+from sora_jax.evaluation.suite import Case, cases, resized
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.suites.text import Text
 from sora_jax.generation.pipeline import Pipeline
@@ -77,8 +81,12 @@ class Tasks:
         codec = pipeline.codec()
         self.back = [codec.decode(codec.encode(clip))[0] for clip in self.given]
         self.coded = [codec.decode(codec.encode(clip))[0] for clip in self.true]
+        self.moving = [
+            i for i, case in enumerate(self.asked) if case.scene.sprites[0].motion != "still"
+        ]
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        self.sheets: list[str] = []
 
     def row(
         self,
@@ -96,9 +104,15 @@ class Tasks:
     def each(self, task: str, make: Callable[[int], Frames]) -> Clips:
         """What is made of each clip, and a sheet of the first."""
         made = [make(index) for index in track(range(len(self.given)), task, transient=True)]
-        sheet = contact_sheet(made[:SHOWN], self.captions[:SHOWN], columns=9, height=96)
-        Image.fromarray(sheet).save(self.out / f"{task.replace(' ', '_')}.jpg", quality=85)
+        self.draw(task, made[:SHOWN], self.captions[:SHOWN])
         return made
+
+    def draw(self, name: str, clips: Clips, captions: Sequence[str], columns: int = 9) -> None:
+        """A sheet of some clips."""
+        file = f"{name.replace(' ', '_')}.jpg"
+        sheet = contact_sheet(clips, captions, columns=columns, height=96)
+        Image.fromarray(sheet).save(self.out / file, quality=85)
+        self.sheets.append(file)
 
     def of(self, index: int, seed: int = 0) -> dict[str, Any]:
         """The settings for clip `index`: each clip has noise of its own, each seed another."""
@@ -131,19 +145,16 @@ class Tasks:
         ]
         still = [joins.frozen(clip, real_at, len(clip) - real_at) for clip in real]
         coded = self.coded if real is self.true else self.back
-        for name, measure in (
-            ("seam", joins.seam_ratio),
-            ("velocity, px", joins.velocity_mismatch),
+        arms = {"real": real, "codec": coded, "cut": cut, "fade": fade, "frozen": still}
+        for name, measure, of in (
+            ("seam", joins.seam_ratio, range(len(real))),
+            ("velocity, px", joins.velocity_mismatch, self.moving),
         )[: 1 if at == 1 else 2]:
             self.row(
                 task,
                 name,
-                model=[measure(clip, at) for clip in made],
-                real=[measure(clip, real_at) for clip in real],
-                codec=[measure(clip, real_at) for clip in coded],
-                cut=[measure(clip, real_at) for clip in cut],
-                fade=[measure(clip, real_at) for clip in fade],
-                frozen=[measure(clip, real_at) for clip in still],
+                model=[measure(made[i], at) for i in of],
+                **{arm: [measure(clips[i], real_at) for i in of] for arm, clips in arms.items()},
             )
 
     def animate(self) -> None:
@@ -193,8 +204,7 @@ class Tasks:
             ]
             self.slots(f"image {size}", made, asked)
             captions = [case.caption for case in asked[: 2 * SHOWN]]
-            sheet = contact_sheet(made[: 2 * SHOWN], captions, columns=1, height=96)
-            Image.fromarray(sheet).save(self.out / f"image_{size}.jpg", quality=85)
+            self.draw(f"image {size}", made[: 2 * SHOWN], captions, columns=1)
 
     def sizes(self) -> None:
         for size in (Size(17, 64, 112), Size(17, 112, 64), Size(17, 56, 96)):
@@ -259,7 +269,7 @@ class Tasks:
         self.diverse("sprites", self.true, [[c[:NEW] for c in clips] for clips in made])
         for suite in (SUITES["painting"], SUITES["shots"]):
             size, world = SIZE._replace(frames=SIZE.frames + NEW), suite.world.name
-            asked = cases(suite, len(given), size=size, seed=11)
+            asked = cases(resized(suite, size), len(given), seed=11)
             true = [case.frames() for case in asked]
             begun_so: list[Clips] = []
             for seed in range(BEGINNINGS):
@@ -273,13 +283,11 @@ class Tasks:
                     ]
                 )
             self.diverse(world, true, begun_so)
-            sheet = contact_sheet(
+            self.draw(
+                f"beginnings {world}",
                 [np.concatenate([begun_so[seed][0], true[0][NEW:]]) for seed in range(BEGINNINGS)],
                 [f"{world} {seed + 1}" for seed in range(BEGINNINGS)],
-                columns=9,
-                height=96,
             )
-            Image.fromarray(sheet).save(self.out / f"beginnings_{world}.jpg", quality=85)
 
     def diverse(self, world: str, true: Clips, beginnings: Sequence[Clips]) -> None:
         """How beginnings [seed][clip] of the same clips differ."""
@@ -308,6 +316,10 @@ class Tasks:
         )
         self.join("loop", made, 16, self.true, SIZE.frames)
         self.closure("loop", made)
+        # The end before the beginning, as it is when a loop goes round.
+        round_again = [np.roll(clip, len(clip) // 2, axis=0) for clip in made]
+        at = len(made[0]) // 2
+        self.join("loop, end to beginning", round_again, at, self.true, SIZE.frames)
         for ending in ("mp4", "gif"):
             file, written = self.out / f"loop.{ending}", []
             for clip in made:
@@ -404,11 +416,18 @@ class Tasks:
         )
 
     def connect(self) -> None:
+        for strength in (0.0, 1.0):
+            self.connected(strength)
+
+    def connected(self, strength: float) -> None:
         second = self.others(self.given)
+        task = f"connect {strength}"
         made = self.each(
-            "connect",
+            task,
             lambda i: (
-                self.pipeline.connect(self.given[i], second[i], frames=NEW, **self.of(i)).frames
+                self.pipeline.connect(
+                    self.given[i], second[i], frames=NEW, strength=strength, **self.of(i)
+                ).frames
             ),
         )
         triples = [
@@ -424,9 +443,9 @@ class Tasks:
                 strict=True,
             )
         ]
-        self.given_back("connect", triples)
-        self.join("connect, first join", made, SIZE.frames, self.true, SIZE.frames)
-        self.join("connect, second join", made, SIZE.frames + NEW, self.true, SIZE.frames)
+        self.given_back(task, triples)
+        self.join(f"{task}, first join", made, SIZE.frames, self.true, SIZE.frames)
+        self.join(f"{task}, second join", made, SIZE.frames + NEW, self.true, SIZE.frames)
         pairs = list(zip(self.asked, self.asked[1:] + self.asked[:1], strict=True))
         steps = range(SIZE.frames - 1, SIZE.frames + NEW + 1)
 
@@ -455,19 +474,27 @@ class Tasks:
         }
         found = {arm: ways(clips) for arm, clips in arms.items()}
         self.row(
-            "connect",
+            task,
             "Spearman towards B",
             span=(-1, 1),
             **{arm: [joins.monotone(way) for way in each] for arm, each in found.items()},
         )
-        means = {arm: np.mean(each, axis=0) for arm, each in found.items()}
-        for arm, way in means.items():
-            self.notes.append(
-                f"Connect, {arm}: slots of the second clip less those of the first, in the mean "
-                f"over clips, frame by frame from the last given frame to the next: "
-                f"{', '.join(f'{x:.2f}' for x in way)}; Spearman of these "
-                f"{joins.monotone(way.tolist()):.2f}, largest step {np.diff(way).max():.2f}."
-            )
+        self.row(
+            task,
+            "largest step towards B",
+            span=(0, 2),
+            **{arm: [np.abs(np.diff(way)).max() for way in each] for arm, each in found.items()},
+        )
+        between = slice(steps.start, steps.stop)
+        self.row(
+            task,
+            "at once",
+            span=(0, 1),
+            **{
+                arm: [(c := joins.changes(clip[between])).max() / c.sum() for clip in clips]
+                for arm, clips in arms.items()
+            },
+        )
 
     def retake(self) -> None:
         targets = self.asked[1:] + self.asked[:1]
@@ -589,13 +616,19 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     pipeline = sora_jax.load(given.checkpoint)
     settings = {"steps": given.steps, "guidance": given.guidance}
-    about = settings | {"scenes": given.scenes, "size": str(SIZE), "model": pipeline.fingerprint()}
+    measures = b"".join(Path(file).read_bytes() for file in (__file__, joins.__file__))
+    about = settings | {
+        "scenes": given.scenes,
+        "size": str(SIZE),
+        "model": pipeline.fingerprint(),
+        "measures": hashlib.sha256(measures).hexdigest()[:16],
+    }
     found = _found(out / "tasks.json", about)
     tasks = Tasks(pipeline, given.scenes, settings, out)
     failed = False
     for name in given.tasks:
         start = time.monotonic()
-        tasks.rows, tasks.notes = [], []
+        tasks.rows, tasks.notes, tasks.sheets = [], [], []
         try:
             getattr(tasks, name)()
         except Exception:
@@ -604,7 +637,12 @@ def main() -> None:
             failed = True
             continue
         seconds = round(time.monotonic() - start)
-        found[name] = {"rows": tasks.rows, "notes": tasks.notes, "seconds": seconds}
+        found[name] = {
+            "rows": tasks.rows,
+            "notes": tasks.notes,
+            "sheets": tasks.sheets,
+            "seconds": seconds,
+        }
         print(f"{name}: {seconds} s", flush=True)
         (out / "tasks.json").write_text(json.dumps({"about": about, "tasks": found}, indent=1))
         _write(out, pipeline.source, about, found)
@@ -613,7 +651,7 @@ def main() -> None:
 
 
 def _found(file: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run measured of other tasks, if it is of the same model and settings."""
+    """What an earlier run measured of other tasks, if by the same model, settings and measures."""
     if file.exists():
         kept = json.loads(file.read_text())
         if kept.get("about") == about:
@@ -635,9 +673,10 @@ def _table(found: dict[str, Any]) -> str:
 
 def _write(out: Path, source: str, about: dict[str, Any], found: dict[str, Any]) -> None:
     """The page, of the tasks so far."""
+    drawn = (sheet for name in TASKS if name in found for sheet in found[name]["sheets"])
     sheets = "\n".join(
-        f"\n## {path.stem.replace('_', ' ').capitalize()}\n\n![{path.stem}]({path.name})"
-        for path in sorted(out.glob("*.jpg"))
+        f"\n## {Path(name).stem.replace('_', ' ').capitalize()}\n\n![{Path(name).stem}]({name})"
+        for name in drawn
     )
     (out / "tasks.md").write_text(
         f"# The tasks of {source}\n\n{ABOUT.format(**about)}\n{_table(found)}\n{sheets}\n"

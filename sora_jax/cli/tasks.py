@@ -134,7 +134,13 @@ def edit(
 
 
 def connect(
-    first: Video, second: Video, prompt: Prompt = "", *, frames: int = 16, flags: Task = TaskFlags()
+    first: Video,
+    second: Video,
+    prompt: Prompt = "",
+    *,
+    frames: int = 16,
+    strength: float = 0.0,
+    flags: Task = TaskFlags(),
 ) -> None:
     """Lead from one clip over to another.
 
@@ -143,11 +149,13 @@ def connect(
         second: the file of the second, which is made the size of the first.
         prompt: what is to happen between them.
         frames: between them.
+        strength: how much of the cross-fade of the two, which both go on in, is made anew; 1 leaves
+            all to the model.
     """
     _run(
         flags,
         prompt,
-        lambda p, s: p.connect(first, second, prompt=prompt, frames=frames, **s),
+        lambda p, s: p.connect(first, second, prompt=prompt, frames=frames, strength=strength, **s),
         first,
         second,
         between=True,

@@ -9,7 +9,8 @@ min(t, s); so what is given comes out as it went in, to the bit.
 |-------------------------|---------------------------|--------------------------------------|
 | text to video, to image | none                      | 1                                    |
 | animate an image        | the image                 | 0 in the first frame, else 1         |
-| extend, connect, loop   | the frames around the gap | 0 in them, 1 in the gap              |
+| extend, loop            | the frames around the gap | 0 in them, 1 in the gap              |
+| connect                 | these, faded in the gap   | 0 in them, its strength in the gap   |
 | edit                    | the clip                  | its strength, everywhere or by frame |
 | retake                  | the clip                  | 0 outside a span and a box, 1 inside |
 """

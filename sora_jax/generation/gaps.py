@@ -130,11 +130,14 @@ class Gaps(GenerativeModel):
         how: Sampling,
         *,
         begins: bool = False,
+        over: Latents | None = None,
+        strength: float = 1.0,
     ) -> Latents:
         """Returns `count` latents, at most `most_between`, that lead from the end of some to the
         beginning of others.
 
-        `begins` says that the first of `before` is the first of a clip.
+        begins          says that the first of `before` is the first of a clip.
+        over, strength  so many latents that are edited to be what lies between, and how much.
         """
         window = self.window or 1 + before.shape[1] + count + after.shape[1]
         room = window - count - 1
@@ -144,6 +147,8 @@ class Gaps(GenerativeModel):
         gap = at + tail.shape[1]
         canvas = blank_like(before, gap + count + head.shape[1])
         canvas = canvas.put(tail, at=at).put(head, at=gap + count)
+        if over is not None:
+            canvas = canvas.put(over, at=gap, level=strength)
         return self.sampled(canvas, prompt, how)[:, gap : gap + count]
 
     def most_between(self, given: int) -> int | None:

@@ -186,6 +186,7 @@ class Tasks(Gaps):
         *,
         prompt: str = "",
         frames: int = 16,
+        strength: float = 0.0,
         height: int | None = None,
         width: int | None = None,
         **settings: Unpack[Settings],
@@ -193,8 +194,15 @@ class Tasks(Gaps):
         """Returns the first clip, so many frames that lead over to the second, and the second.
 
         As many as fill whole latents. The second clip is made the size of the first.
+
+        strength  at 0 the first clip goes on, the second begins earlier, and one fades into the
+                  other while both move. Above, this is edited, as by `edit`; at 1 what lies between
+                  is left to the model alone. A model that was not trained on such changes makes
+                  them all at once then, or between 0 and 1 something that it does not know.
         """
         how = Sampling.of(own=BETWEEN, **settings)
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength={strength}: give a number in 0..1")
         step = self.vae.factor.frames
         a = read_frames(first, fps=self.fps, what="first", height=height, width=width)
         b = read_frames(second, fps=self.fps, what="second", stretched=a.shape[1:3])
@@ -205,9 +213,18 @@ class Tasks(Gaps):
             prompt, size, how, encodes=len(a) + len(b) + self.standstill, more=1
         )
         (before, skipped), after = codec.encode_ending(a), codec.encode_lone(b)
-        bridge = self.bridge(before, after, prompt, gap // step, how, begins=True)
+        over = None
+        if strength < 1:
+            onward = codec.decode(self.followed(before, prompt, gap, how))[0][skipped + len(a) :]
+            latent, early = self.preceded(after, prompt, gap, how)
+            back = codec.decode(latent)[0][early:]
+            faded = _faded(onward[:gap, : size.height, : size.width], back[:gap])
+            over = codec.encode_ending(np.concatenate([a, faded]))[0][:, -gap // step :]
+        bridge = self.bridge(
+            before, after, prompt, gap // step, how, begins=True, over=over, strength=strength
+        )
         made = codec.decode(np.concatenate([before, bridge, after], axis=1))[0]
-        told = {"task": "connect", "prompt": prompt, "new frames": gap}
+        told = {"task": "connect", "prompt": prompt, "new frames": gap, "strength": strength}
         return self.clip(_cut(made, skipped, size.frames, a), how, **told)
 
     def retake(
@@ -310,6 +327,13 @@ class Tasks(Gaps):
 def _cut(made: np.ndarray, start: int, count: int, like: np.ndarray) -> np.ndarray:
     """`count` frames from `start` on, of the height and width of others."""
     return made[start : start + count, : like.shape[1], : like.shape[2]]
+
+
+def _faded(first: Frames, second: Frames) -> Frames:
+    """From one clip to another, pixel by pixel; the second may be larger at its lower right."""
+    count, height, width = first.shape[:3]
+    share = np.linspace(0, 1, count + 2)[1:-1, None, None, None]
+    return np.rint((1 - share) * first + share * second[:, :height, :width]).astype(np.uint8)
 
 
 def _check_part(frames: Frames, span: tuple[int, int], box: Box) -> None:

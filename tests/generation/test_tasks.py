@@ -315,6 +315,7 @@ MISTAKES = {
     "16 frames are more .* too short": lambda p: p.connect(clip(5), clip(5), frames=16),
     "15 frames are more .* at most 8": lambda p: p.connect(clip(1), clip(1), frames=15),
     "23 frames are more .* at most 8": lambda p: p.loop(prompt="x", frames=23),
+    "strength=1.5: give a number": lambda p: p.connect(clip(5), clip(5), strength=1.5),
     "forward or backward": lambda p: p.extend(clip(5), direction="up"),
     "at least one new frame": lambda p: p.extend(clip(5), frames=0),
     "give uint8": lambda p: p.extend(np.zeros((5, 8, 8, 3))),
@@ -328,3 +329,18 @@ MISTAKES = {
 def test_mistakes_are_told_with_their_remedy(message: str):
     with pytest.raises(ValueError, match=message):
         MISTAKES[message](untrained(frames=17))
+
+
+def test_what_connects_is_both_clips_going_on_while_one_fades_into_the_other():
+    pipeline, first, second = untrained(), clip(5), clip(5, seed=2)
+    how: dict[str, Any] = {"frames": 4, **FAST, "guidance": Guidance(given=1.5)}
+    onward = pipeline.extend(first, **how).frames[5:]
+    back = pipeline.extend(second, **how, direction="backward").frames[:4]
+    share = np.linspace(0, 1, 6)[1:-1, None, None, None]
+    faded = np.rint((1 - share) * onward + share * back).astype(np.uint8)
+    made = pipeline.connect(first, second, **how).frames
+    codec = pipeline.codec()
+    latent = codec.encode(np.concatenate([first, faded]))
+    after = codec.encode_lone(second)
+    assert same(made, codec.decode(np.concatenate([latent, after], axis=1))[0][:14])
+    assert not same(made[5:9], pipeline.connect(first, second, strength=1.0, **how).frames[5:9])
