@@ -10,7 +10,8 @@ drift     the mean and the deviation of the pixels of each second, less those of
           second: the largest over the minute, in grey levels, and in sigmas: how much these two
           numbers vary among real clips of that world on the same ground, over their seconds and
           scenes. Beside it the largest drift within a real clip, 0 where nothing moves, and that of
-          clips that turn into another half-way, on the same ground, in the mean.
+          clips that turn into another half-way, on the same ground, in the mean: the floor. Where
+          it is below three sigmas, three sigmas forbid little.
 per hop   how far the mean colour goes from one hop to the next, in grey levels, and in real clips.
 memory    the most that the process has held, for a minute and for a quarter of one.
 
@@ -178,6 +179,8 @@ def main() -> None:
                 "real_mean": real[0],
                 "real_deviation": real[1],
                 "other_mean": floor[0],
+                "other_mean_sigmas": floor[0] / deviation[0],
+                "other_deviation_sigmas": floor[1] / deviation[1],
                 "other_deviation": floor[1],
                 "hop": joins.colour_drift(frames[first - hop :], hop),
                 "real_hop": true_hops,
@@ -192,15 +195,16 @@ def main() -> None:
     Image.fromarray(sheet).save(given.out / "minute.jpg", quality=85)
     (given.out / "minute.json").write_text(json.dumps(rows, indent=1))
     lines = [
-        "| world | drift of the mean | in sigmas | most in a real clip | another clip "
-        "| of the deviation | in sigmas | most in a real clip | another clip "
+        "| world | drift of the mean | in sigmas | most in a real clip | another clip, in sigmas "
+        "| of the deviation | in sigmas | most in a real clip | another clip, in sigmas "
         "| per hop | in real clips | another clip |",
         "|---" * 12 + "|",
         *(
             f"| {row['world']} | {row['mean']:.1f} | {row['mean_sigmas']:.1f} "
-            f"| {row['real_mean']:.1f} | {row['other_mean']:.1f} "
+            f"| {row['real_mean']:.1f} | {row['other_mean']:.1f}, {row['other_mean_sigmas']:.1f} "
             f"| {row['deviation']:.1f} | {row['deviation_sigmas']:.1f} "
-            f"| {row['real_deviation']:.1f} | {row['other_deviation']:.1f} "
+            f"| {row['real_deviation']:.1f} | {row['other_deviation']:.1f}, "
+            f"{row['other_deviation_sigmas']:.1f} "
             f"| {row['hop']:.2f} | {row['real_hop']:.2f} | {row['other_hop']:.2f} |"
             for row in rows
         ),
