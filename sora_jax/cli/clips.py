@@ -76,13 +76,16 @@ class Flags(MeshFlags):
 
 
 def loaded(flags: Flags, paths: list[str], *, frames: int, like: str | None = None) -> Pipeline:
-    """The pipeline, after a look at where results of so many frames, or of as many as the file
-    `like` has, are to be written."""
+    """The pipeline, after a look at the settings, and at where results of so many frames, or of as
+    many as the file `like` has, are to be written."""
     import sora_jax
     from sora_jax.data.video import check_output, probe
+    from sora_jax.generation.settings import Sampling, Settings
     from sora_jax.parallel.mesh import Mesh
     from sora_jax.training.programs import keep_in, of_user
 
+    settings: Any = {k: v for k, v in flags.settings().items() if k in Settings.__annotations__}
+    Sampling.of(**settings)
     for path in paths:
         # How many frames a file has is known when the model's rate is; one suits any format.
         check_output(path, frames=1 if like else frames)
