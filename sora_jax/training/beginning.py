@@ -32,6 +32,11 @@ def placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
     Raises MeshError or ValueError where it does not suit them, its data or itself.
     """
     data.check(train.objective)
+    if unknown := train.remat.keys() - data.shapes.keys():
+        raise ValueError(
+            f"{train.name}.remat names {', '.join(sorted(unknown))}, and the buckets are "
+            f"{', '.join(data.shapes)}"
+        )
     if (train.remat or train.remats) and not hasattr(train.objective, "rematerialised"):
         raise ValueError(
             f"{train.name}.{'remat' if train.remat else 'remats'} is given, and "
@@ -41,11 +46,6 @@ def placed(train: Train, data: OpenedData) -> tuple[Train, jax.sharding.Mesh]:
     if there:
         train = train.on(there.name, there.count)
     devices = train.mesh.build()
-    if unknown := train.remat.keys() - data.shapes.keys():
-        raise ValueError(
-            f"{train.name}.remat names {', '.join(sorted(unknown))}, and the buckets are "
-            f"{', '.join(data.shapes)}"
-        )
     for name, batch in data.shapes.items():
         train.mesh.check_batch(batch.weight.shape[0], devices, bucket=name)
     return train, devices

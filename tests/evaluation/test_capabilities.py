@@ -127,7 +127,9 @@ def test_what_cannot_be_judged_widens_the_interval() -> None:
     assert row.judged["model"].value == 1.0 and "20 of 40: 1.000" in row.cells()
     # What was judged of no clip is null.
     none = capabilities._row("s", metric, arms | {"model": [{"x": math.nan}] * 40})
-    told = Capabilities(model="m", samples=40, sizes={}, cut={}, rows=(none,), distances={})
+    told = Capabilities(
+        model="m", samples=40, settings={}, sizes={}, cut={}, rows=(none,), distances={}
+    )
     assert json.loads(told.to_json())["rows"][0]["judged"]["model"]["value"] is None
 
 

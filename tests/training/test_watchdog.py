@@ -46,10 +46,10 @@ with watchdog:
 @pytest.mark.parametrize(
     ("step", "alone", "told"),
     [
-        (60.0, 0.0, "for the others to finish step 5: one of them hangs"),
+        (60.0, 0.0, "for step 5, which all do together: one of them hangs"),
         pytest.param(0.0, 60.0, "for clips to be read: it hangs", marks=pytest.mark.slow),
         pytest.param(
-            *(0.0, 0.0, "for the others to finish saving step 5: one of them hangs"),
+            *(0.0, 0.0, "for saving step 5, which all do together: one of them hangs"),
             marks=pytest.mark.slow,
         ),
     ],
