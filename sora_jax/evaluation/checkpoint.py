@@ -16,10 +16,11 @@ from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.framing import fitted, resized
 from sora_jax.data.sidecars import beside, listed
 from sora_jax.data.video import probe
-from sora_jax.evaluation.capabilities import Capabilities, measure
+from sora_jax.evaluation.capabilities import measure
 from sora_jax.evaluation.frames import WINDOW
 from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed, whole_frames
 from sora_jax.evaluation.suites import SUITES
+from sora_jax.evaluation.table import Capabilities
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
 from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.loading import find, load

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sora_jax.data.video import check_folder
-from sora_jax.evaluation.capabilities import LEAST
+from sora_jax.evaluation.table import LEAST
 
 if TYPE_CHECKING:
-    from sora_jax.evaluation.capabilities import Capabilities, Row
     from sora_jax.evaluation.statistics import Mean
+    from sora_jax.evaluation.table import Capabilities, Row
 
 _ARMS = {"model": ("tab:blue", "o"), "codec": ("tab:green", "|")}
 _FLOORS = {"shuffled": "x", "frozen": "+", "crossed": "."}

@@ -24,12 +24,13 @@ from sora_jax.data.worlds.occluder_scene import passage_of
 from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation import capabilities
 from sora_jax.evaluation.broken import broken
-from sora_jax.evaluation.capabilities import Capabilities, Row, measure
+from sora_jax.evaluation.capabilities import measure
 from sora_jax.evaluation.plots import check_plot, draw_capabilities
 from sora_jax.evaluation.statistics import Mean
 from sora_jax.evaluation.suite import Metric, cases, resized
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.suites.permanence import BINS, _passage
+from sora_jax.evaluation.table import Capabilities, Row
 
 SAMPLES = 48
 
