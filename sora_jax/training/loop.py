@@ -25,18 +25,16 @@ from sora_jax.checkpoint import (
 )
 from sora_jax.parallel import processes
 from sora_jax.training.beginning import Beginning, placed
+from sora_jax.training.evaluations import Evaluations
 from sora_jax.training.metrics import Interval, Meter, Writer
 from sora_jax.training.preemption import Notice, Preempted
 from sora_jax.training.programs import Prepared, compile_ahead
-from sora_jax.training.protocols import Evaluator, Loader, OpenedData
+from sora_jax.training.protocols import Loader, OpenedData
 from sora_jax.training.state import State
 from sora_jax.training.train import Train
 from sora_jax.training.watchdog import Watchdog
 
 log = logging.getLogger("sora_jax")
-
-_EVALUATED = "evaluated"
-"""The file below a run's folder that holds the last step that all evaluators have looked at."""
 
 
 class TrainingStopped(RuntimeError):
@@ -124,9 +122,16 @@ class _Run:
         start = self.taken = int(self.state.step)
         with self.watchdog.other("looking up what was measured"):
             self.writer = Writer(self.folder, start=start) if processes.first() else None
-            evaluated = not start or self.evaluated(start)
+            self.evaluations = Evaluations(
+                train=self.train,
+                data=self.data,
+                folder=self.folder,
+                watchdog=self.watchdog,
+                writer=self.writer,
+            )
+            evaluated = not start or self.evaluations.done(start)
         if not evaluated:
-            self.evaluate(start)
+            self.evaluations.run(start, self.state.ema)
         if start < self.train.steps:
             with self.watchdog.other("compiling"):
                 self.programs = compile_ahead(self.prepared, name=self.train.name)
@@ -226,7 +231,7 @@ class _Run:
         # Before the evaluators, whose failure must not cost what was learnt.
         if last or next_step % self.train.save_every == 0:
             self.save(next_step)
-        self.evaluate(next_step)
+        self.evaluations.run(next_step, self.state.ema)
 
     def idle_since(self, asked: float) -> float:
         """The seconds since `asked` for which the devices had nothing to do.
@@ -292,38 +297,6 @@ class _Run:
             100 * metrics["waiting_share"],
             (self.train.steps - step) * metrics["seconds_per_step"] / 60,
         )
-
-    def evaluated(self, step: int) -> bool:
-        """Whether nothing ended the run between its saving of a step and the evaluators' end."""
-        mark, there = self.folder / _EVALUATED, True
-        if processes.first() and self.due(step):
-            there = mark.exists() and int(mark.read_text() or 0) >= step
-        return processes.agreed(there)
-
-    def due(self, step: int) -> list[Evaluator]:
-        """The evaluators that are to look at a step."""
-        last = step == self.train.steps
-        return [each for each in self.train.evaluators if last or step % each.every == 0]
-
-    def evaluate(self, step: int) -> None:
-        """Runs the evaluators that are due."""
-        due = self.due(step)
-        for evaluator in due:
-            with self.watchdog.other(f"measuring after step {step}"):
-                metrics = evaluator(
-                    self.train.objective,
-                    self.state.ema,
-                    data=self.data,
-                    folder=self.folder,
-                    step=step,
-                )
-                if metrics and self.writer is not None:
-                    self.writer.write(step, metrics)
-                processes.wait_for_all(f"{self.train.name}: step {step} is evaluated")
-        if due and processes.first():
-            # A full disk ends no run: at worst these are run once more.
-            with contextlib.suppress(OSError):
-                (self.folder / _EVALUATED).write_text(str(step))
 
     def save(self, step: int) -> None:
         """Starts to write a checkpoint."""
