@@ -170,13 +170,14 @@ def _plans(train: Train, boxes: Boxes, on: Slice, there: Sequence[Any]) -> list[
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Traced:
     """One bucket's step, ready to be compiled; `known` is what is known of its plan before,
-    `kernels` the shapes that those of all layers have together, and `attended` how many tokens
-    attend to one another, if any do."""
+    `kernels` the shapes that those of all layers have together, `attended` how many tokens attend
+    to one another, if any do, and `widths` the sides that parameters have."""
 
     known: dict[str, Any]
     lowered: Any
     kernels: frozenset[tuple[int, ...]]
     attended: int | None
+    widths: frozenset[int]
     costs: Sequence[accounting.Cost]
     on: Slice
 
@@ -214,7 +215,9 @@ class _Traced:
                 ),
                 compiled_in=time.monotonic() - began,
                 stacks=tuple(sorted(gathered(text) & self.kernels)),
-                dense=tuple(sorted(dense(text, self.attended))) if self.attended else (),
+                dense=tuple(sorted(dense(text, self.attended, widths=self.widths)))
+                if self.attended
+                else (),
             )
         log.info("%s %s: compiled in %.0f s", plan.stage, plan.bucket, plan.compiled_in)
         return plan
@@ -253,6 +256,7 @@ def _traced(train: Train, size: Size, rows: int, on: Slice, devices: Any) -> _Tr
         lowered=lowered,
         kernels=_stacks(state.params),
         attended=costs[0].tokens // rows if isinstance(objective, Denoising) else None,
+        widths=frozenset(side for leaf in jax.tree.leaves(state.params) for side in leaf.shape),
         costs=costs,
         on=on,
     )

@@ -209,9 +209,10 @@ class Tasks(Gaps):
         given = self.vae.latent_size(Size(len(a), 1, 1)).frames + -(-len(b) // step)
         gap = self.whole(frames, "what connects them", most=self.most_between(given))
         size = Size(len(a) + gap + len(b), *a.shape[1:3])
-        codec, how = self._ready(
-            prompt, size, how, encodes=len(a) + len(b) + self.standstill, more=1
-        )
+        encodes = len(a) + len(b) + self.standstill
+        if strength < 1:
+            encodes += len(a) + gap
+        codec, how = self._ready(prompt, size, how, encodes=encodes, more=1)
         (before, skipped), after = codec.encode_ending(a), codec.encode_lone(b)
         over = None
         if strength < 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 _SCATTERED = "all-reduce-scatter"
@@ -80,12 +80,13 @@ def gathered(text: str) -> set[tuple[int, ...]]:
     return shapes
 
 
-def dense(text: str, tokens: int) -> set[tuple[int, ...]]:
+def dense(text: str, tokens: int, *, widths: Collection[int] = ()) -> set[tuple[int, ...]]:
     """Returns the shapes of arrays with a number for each pair of `tokens`, of which kernels may
-    pad some: two sides alike, as plain attention has them."""
+    pad some: two sides alike, as plain attention has them. Of sides that parameters have, `widths`,
+    nothing can be told."""
     pairs = set()
     for sides in {_sides(found["sides"]) for found in _SHAPE.finditer(text)}:
-        like = [side for side in sides if tokens <= side < tokens + _PADDED]
+        like = [s for s in sides if tokens <= s < tokens + _PADDED and s not in widths]
         if any(like.count(side) > 1 for side in like):
             pairs.add(sides)
     return pairs

@@ -120,4 +120,5 @@ def test_attention_with_a_number_for_each_pair_of_tokens_is_seen() -> None:
     assert (24, 24) in dense(text, 24)
     text = jax.jit(attention).lower(jnp.zeros((24, 8)), jnp.zeros((8, 8))).compile().as_text()
     assert not dense(text, 24)
+    assert not dense("%w = f32[1024,1024]{1,0} parameter(0)", 1000, widths={1024})
     assert dense("%x = bf16[2,8,1024,1024]{3,2,1,0} dot(%q, %k)", 1000) == {(2, 8, 1024, 1024)}
