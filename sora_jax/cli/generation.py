@@ -36,8 +36,9 @@ def generate(
     """Generate a clip for each prompt.
 
     A clip longer than those that the model was trained on is made hop by hop. Written to .mp4,
-    what is finished of it lies beside OUT until the end, and the same command goes on with it; no
-    other format, and no other command, goes on where it was stopped.
+    what is finished of it lies beside OUT until the end, and the same command goes on with it, and
+    with the first of several clips that is not finished; no other format, and no other command,
+    goes on where it was stopped.
 
     Args:
         prompts: what to show; several make several clips.
@@ -48,17 +49,22 @@ def generate(
         prototype: make the clip so many times smaller first, which is quick, and then refine that.
         strength: how far the prototype is taken apart again, 0 to 1; by default 0.7.
     """
+    from sora_jax.generation.settings import strengths
+
     texts = [*prompts, *(_lines(prompt_file) if prompt_file else ())]
     if not texts:
         raise ValueError("there is no prompt; give one, or --prompt-file with one in each line")
     if prototype is not None and prototype < 2:
         raise ValueError(f"--prototype {prototype}: give 2 or more, how many times smaller it is")
+    if strength is not None:
+        strengths(strength)
     if prototype is None and strength is not None:
         raise ValueError("--strength is that of a prototype: give --prototype as well, or neither")
     paths = numbered(flags.out, len(texts))
     pipeline = loaded(flags, paths, frames=frames)
     whole: dict[str, Any] = {"frames": frames, "height": height, "width": width, **flags.settings()}
     strength = STRENGTH if strength is None else strength
+    begun = [n for n, path in enumerate(paths) if epath.Path(f"{path}.parts").exists()]
     if prototype is not None:
         # Now, and not after the prototype has been made.
         size, settings = Size(frames, height, width), flags.settings() | {"progress": False}
@@ -70,7 +76,8 @@ def generate(
         if prototype is not None:
             return _prototyped(pipeline, text, path, settings, prototype, strength)
         if frames > (pipeline.domain.frames or frames) and path.lower().endswith(".mp4"):
-            pipeline.generate_to(path, text, **settings)
+            # One that was stopped comes after those that it had finished.
+            pipeline.generate_to(path, text, again=number >= max(begun, default=0), **settings)
             return None
         return pipeline.generate(text, **settings)
 

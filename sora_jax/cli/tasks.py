@@ -128,6 +128,9 @@ def edit(
         prompt: what it is to show.
         strength: 0 (as it is) to 1 (nothing of it); several are spread evenly over the clip.
     """
+    from sora_jax.generation.settings import strengths
+
+    strengths(strength)
     _run(
         flags, prompt, lambda p, s: p.edit(video, prompt, strength=strength, **s), video, alike=True
     )
@@ -152,6 +155,9 @@ def connect(
         strength: how much of the cross-fade of the two, which both go on in, is made anew; 1 leaves
             all to the model.
     """
+    from sora_jax.generation.settings import strengths
+
+    strengths(strength)
     _run(
         flags,
         prompt,

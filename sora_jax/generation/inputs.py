@@ -59,6 +59,10 @@ def read_frames(
     rate = fps if known.fps else None
     if known.fps and known.fps != fps:
         _say_rate(f"{what} {given}", known.fps, fps)
+    if known.clear:
+        log.warning("%s %s: what is transparent is black here", what, given)
+    if known.bits > 8:
+        log.warning("%s %s: its %d bits a colour are read as 8", what, given, known.bits)
     there = known.frames_at(rate)
     _say_first(there, count, what)
     there = there if count is None else min(count, there)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from sora_jax.arrays import Size
 from sora_jax.data.framing import resized
-from sora_jax.data.video import check_output, write_stream
+from sora_jax.data.video import VideoError, check_output, read_metadata, write_stream
 from sora_jax.diffusion.samplers import fold
 from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import Given, read_frames
 from sora_jax.generation.model import start_noise
 from sora_jax.generation.rollout import Hop, Kept, plan_hops, roll
-from sora_jax.generation.settings import Sampling, Settings
+from sora_jax.generation.settings import Sampling, Settings, strengths
 from sora_jax.generation.tasks import Tasks
 
 log = logging.getLogger("sora_jax")
@@ -105,14 +106,20 @@ class Pipeline(Tasks):
         frames: int,
         height: int = 64,
         width: int = 64,
+        again: bool = True,
         **settings: Unpack[Settings],
     ) -> None:
         """Writes the clip of `generate` to a file, of any length in the same memory.
 
         The latents of finished hops lie in a folder beside it, `path` and ".parts", until it is
         written: called again with the same settings and weights, it goes on where it was stopped.
-        That needs an .mp4; frames of other formats are gathered before they are written. Raises
-        ValueError if parts of another clip lie there, else what `generate` and `write_video` raise.
+        That needs an .mp4; frames of other formats are gathered before they are written.
+
+        again  False leaves a file as it is that tells of these settings and model; so a script that
+               makes several does not make again those that it finished before it was stopped.
+
+        Raises ValueError if parts of another clip lie there, else what `generate` and `write_video`
+        raise.
         """
         size = Size(frames, height, width)
         streams = os.fspath(path).lower().endswith(".mp4")
@@ -125,6 +132,9 @@ class Pipeline(Tasks):
             prompt=prompt,
             size=size,
         ).metadata
+        if not again and _tells(path, told):
+            log.info("%s: there already, made with these settings", path)
+            return
         record = dict(told) | {"weights": self.fingerprint()}
         kept = Kept.open(f"{os.fspath(path)}.parts", record)
         with self.ticking(len(hops), how) as tick:
@@ -188,8 +198,7 @@ class Pipeline(Tasks):
         return self.clip(frames, how, task="refine", prompt=prompt, size=size, strength=strength)
 
     def _ready_to_refine(self, prompt: str, size: Size, strength: float, how: Sampling) -> Any:
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength={strength}: give a number in 0..1")
+        strengths(strength)
         given = strength == 0 or self.in_parts(self.vae.latent_size(size).frames)
         return self._ready(prompt, size, how, given=given, encodes=size.frames, refines=True)
 
@@ -207,6 +216,16 @@ class Pipeline(Tasks):
         how, need = self.prepare(prompts, size, how, batch=batch, given=longer, streams=streams)
         count = self.vae.latent_size(size).frames
         return how, need.tile, plan_hops(0, count, window=self.window)
+
+
+def _tells(path: str | os.PathLike[str], told: Mapping[str, str]) -> bool:
+    """Whether there is a file that says just this of itself."""
+    if not epath.Path(path).exists():
+        return False
+    try:
+        return read_metadata(path) == told
+    except VideoError:
+        return False
 
 
 def _framed(chunks: Iterator[Any], size: Size) -> Iterator[Any]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TypedDict
+
+import numpy as np
+from jaxtyping import Float
 
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.diffusion.samplers import Euler, Sampler
@@ -34,6 +38,15 @@ class Settings(TypedDict, total=False):
     sampler: Sampler | None
     held: float
     progress: bool
+
+
+def strengths(asked: float | Sequence[float]) -> Float[np.ndarray, "moments"]:
+    """Returns diffusion times that something is noised to, one or more. Raises ValueError for
+    others than numbers in 0..1."""
+    levels = np.atleast_1d(np.asarray(asked, np.float32))
+    if levels.ndim > 1 or not levels.size or not np.all((levels >= 0) & (levels <= 1)):
+        raise ValueError(f"strength={asked}: give numbers in 0..1")
+    return levels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from sora_jax.generation.gaps import BETWEEN, Gaps, blank_like
 from sora_jax.generation.inputs import Frames, Given, read_frames
 from sora_jax.generation.pixels import PREROLL, Codec
 from sora_jax.generation.rollout import LEAST
-from sora_jax.generation.settings import Sampling, Settings
+from sora_jax.generation.settings import Sampling, Settings, strengths
 
 log = logging.getLogger("sora_jax")
 
@@ -163,9 +163,7 @@ class Tasks(Gaps):
                   or one for each of some moments evenly spread over the clip, with times between.
         """
         how = Sampling.of(**settings)
-        levels = np.atleast_1d(np.asarray(strength, np.float32))
-        if levels.ndim > 1 or not levels.size or not np.all((levels >= 0) & (levels <= 1)):
-            raise ValueError(f"strength={strength}: give numbers in 0..1")
+        levels = strengths(strength)
         old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(*old.shape[:3])
         count = self.vae.latent_size(size).frames
@@ -201,8 +199,7 @@ class Tasks(Gaps):
                   them all at once then, or between 0 and 1 something that it does not know.
         """
         how = Sampling.of(own=BETWEEN, **settings)
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength={strength}: give a number in 0..1")
+        strengths(strength)
         step = self.vae.factor.frames
         a = read_frames(first, fps=self.fps, what="first", height=height, width=width)
         b = read_frames(second, fps=self.fps, what="second", stretched=a.shape[1:3])

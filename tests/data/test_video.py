@@ -140,6 +140,23 @@ def test_transparent_video_lies_over_black(tmp_path: Path) -> None:
     clip = read_clip(path)
     assert (clip[:, :, :16] == 200).all()
     assert (clip[:, :, 16:] == 0).all()
+    assert probe(path).clear
+
+
+def test_a_probe_tells_what_reading_takes_away(tmp_path: Path) -> None:
+    opaque = np.full((8, 8, 4), 255, np.uint8)
+    Image.fromarray(opaque).save(tmp_path / "opaque.png")
+    assert (probe(tmp_path / "opaque.png").bits, probe(tmp_path / "opaque.png").clear) == (8, False)
+    half = opaque.copy()
+    half[0, 0, 3] = 128
+    images = [Image.fromarray(each) for each in (half, opaque)]
+    images[0].save(tmp_path / "half.png", save_all=True, append_images=images[1:], duration=100)
+    assert (probe(tmp_path / "half.png").frames, probe(tmp_path / "half.png").clear) == (2, True)
+    # Pillow reads colours of 16 bits, and cannot write them.
+    deep = write_movie(tmp_path / "deep.png", numbered(1), codec="png", layout="rgb48be")
+    assert (probe(deep).bits, read_clip(deep).shape) == (16, (1, 48, 64, 3))
+    movie = write_movie(tmp_path / "ten.mkv", numbered(2), codec="ffv1", layout="yuv420p10le")
+    assert (probe(movie).bits, probe(movie).clear) == (10, False)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
@@ -187,6 +204,7 @@ def test_images_are_upright_opaque_and_not_clipped(tmp_path: Path) -> None:
 
     Image.fromarray(np.full((8, 8), 0x8000, np.uint16)).save(tmp_path / "deep.png")
     assert (read_clip(tmp_path / "deep.png") == 128).all()
+    assert probe(tmp_path / "deep.png").bits == 16
 
 
 def test_a_file_is_judged_by_its_contents_not_by_its_name(tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ def test_an_image_is_edited_and_retaken_to_an_image(capsys: Any) -> None:
     for name in ("edited.png", "retaken.png"):
         assert read_clip(name).shape == (1, 24, 16, 3)
     write_video("clip.mp4", clip(5), fps=8)
+    for wrong in (["edit", "clip.mp4", "red"], ["connect", "clip.mp4", "clip.mp4"]):
+        said = refused(*wrong, "--strength", "1.5", "--checkpoint", "none", capsys=capsys)
+        assert "give numbers in 0..1" in said
     said = refused("edit", "clip.mp4", "red", "--out", "edited2.png", capsys=capsys)
     assert "a .png holds one frame, not 5" in said
     assert "no folder" in refused("edit", "clip.mp4", "red", "--out", "no/x.mp4", capsys=capsys)
@@ -67,3 +70,34 @@ def test_long_clips_are_streamed_to_any_mp4(monkeypatch: Any) -> None:
     assert streamed == ["LONG.MP4"]
     cli.main([*few, "--out", "long.gif"])
     assert len(streamed) == 1 and np.asarray(read_clip("long.gif")).shape == (37, 16, 16, 3)
+
+
+def test_several_long_clips_go_on_with_the_one_that_was_stopped(monkeypatch: Any) -> None:
+    few = ["--frames", "37", "--height", "16", "--width", "16", "--steps", "1", "--out", "a.mp4"]
+    command = ["generate", "red", "blue", "green", *few]
+    model, sampled = type(untrained()), []
+    sample = model.sample
+
+    def stopped(self: Any, canvas: Any, prompts: Any, *arguments: Any, **named: Any) -> Any:
+        if prompts == ["green"]:
+            raise KeyboardInterrupt
+        return sample(self, canvas, prompts, *arguments, **named)
+
+    with monkeypatch.context() as during:
+        during.setattr(model, "sample", stopped)
+        with pytest.raises(SystemExit):
+            cli.main(command)
+    assert Path("a_2.mp4.parts").exists() and not Path("a_1.mp4.parts").exists()
+    Path("a_0.mp4").write_bytes(b"another file")
+
+    def counted(self: Any, canvas: Any, prompts: Any, *arguments: Any, **named: Any) -> Any:
+        sampled.extend(prompts)
+        return sample(self, canvas, prompts, *arguments, **named)
+
+    monkeypatch.setattr(model, "sample", counted)
+    cli.main(command)
+    assert {*sampled} == {"red", "green"}
+    assert read_clip("a_2.mp4").shape == read_clip("a_1.mp4").shape == (37, 16, 16, 3)
+    sampled.clear()
+    cli.main(command)
+    assert {*sampled} == {"red", "blue", "green"}

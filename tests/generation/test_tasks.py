@@ -315,7 +315,7 @@ MISTAKES = {
     "16 frames are more .* too short": lambda p: p.connect(clip(5), clip(5), frames=16),
     "15 frames are more .* at most 8": lambda p: p.connect(clip(1), clip(1), frames=15),
     "23 frames are more .* at most 8": lambda p: p.loop(prompt="x", frames=23),
-    "strength=1.5: give a number": lambda p: p.connect(clip(5), clip(5), strength=1.5),
+    "strength=1.5: give numbers": lambda p: p.connect(clip(5), clip(5), strength=1.5),
     "forward or backward": lambda p: p.extend(clip(5), direction="up"),
     "at least one new frame": lambda p: p.extend(clip(5), frames=0),
     "give uint8": lambda p: p.extend(np.zeros((5, 8, 8, 3))),

@@ -41,6 +41,8 @@ class Probe:
     rotation  degrees counter-clockwise, a multiple of 90, that turn the stored picture upright.
     counted   whether the file's timestamps are missing or out of order, so that frames are found by
               counting from the beginning.
+    bits      of each colour, as stored. They are read as 8.
+    clear     whether the first frame is transparent somewhere. It is read as over black.
     """
 
     frames: int
@@ -52,6 +54,8 @@ class Probe:
     start: float = 0.0
     rotation: int = 0
     counted: bool = False
+    bits: int = 8
+    clear: bool = False
 
     def frames_at(self, fps: Rate | None) -> int:
         """The number of frames read at `fps` frames per second (None: the file's own rate)."""

@@ -5,6 +5,7 @@ FFmpeg would do for most, but not for animated WebP, nor for the disposal rules 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import IO
@@ -33,11 +34,15 @@ def is_image(head: bytes) -> bool:
 
 def probe_image(media: Media) -> Probe:
     """The probe of an image. Animations are gone through, but pixels of WebP are not decoded."""
-    with opened(media) as file, Image.open(file) as image:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(opened(media))
+        bits = _bits(file.read(25))
+        file.seek(0)
+        image = stack.enter_context(Image.open(file))
         image.load()
-        height, width = _upright_size(image)
+        height, width, clear = *_upright_size(image), _is_clear(image)
         if _count(image) == 1:
-            return Probe(frames=1, height=height, width=width)
+            return Probe(frames=1, height=height, width=width, bits=bits, clear=clear)
         durations = _webp_durations(file) if image.format == "WEBP" else _durations(image)
         starts = [float(start) for start in np.cumsum([0.0, *durations[:-1]])]
         fps, seconds, variable = cadence(starts, None, last=durations[-1])
@@ -48,7 +53,24 @@ def probe_image(media: Media) -> Probe:
             fps=fps,
             seconds=seconds,
             variable=variable,
+            bits=bits,
+            clear=clear,
         )
+
+
+def _bits(head: bytes) -> int:
+    """Bits of a colour as stored: of a PNG its header says so, as Pillow has halved those of RGB.
+
+    They are the ninth byte of its first chunk, after 16 others.
+    """
+    return max(8, head[24]) if head.startswith(b"\x89PNG") else 8
+
+
+def _is_clear(image: Image.Image) -> bool:
+    """Whether a frame is transparent anywhere: many have an alpha channel and are not."""
+    if not image.has_transparency_data:
+        return False
+    return int(np.asarray(image.convert("RGBA"))[..., 3].min()) < 255
 
 
 def shown_images(media: Media, probe: Probe) -> Iterator[Shown]:

@@ -61,6 +61,8 @@ def probe_stream(media: Media) -> Probe:
             start=times[0],
             rotation=rotation,
             counted=None in stamps or len(shown) < len(frames) or shown != sorted(shown),
+            bits=max(component.bits for component in frames[0].format.components),
+            clear=_is_clear(frames[0]),
         )
 
 
@@ -216,12 +218,22 @@ def _pixels(
     height, width = probe.height, probe.width
     if probe.rotation % 180:
         height, width = width, height
-    clear = any(component.is_alpha for component in frame.format.components)
-    layout = "rgba" if clear else "rgb24"
+    layout = "rgba" if _has_alpha(frame) else "rgb24"
     # One thread: the worker processes of a loader use all cores already.
     pixels = converter.reformat(frame, width, height, layout, threads=1).to_ndarray()
-    pixels = over_black(pixels) if clear else pixels
+    pixels = over_black(pixels) if layout == "rgba" else pixels
     return np.rot90(pixels, probe.rotation // 90)
+
+
+def _has_alpha(frame: VideoFrame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _is_clear(frame: VideoFrame) -> bool:
+    """Whether a frame is transparent anywhere."""
+    if not _has_alpha(frame):
+        return False
+    return int(frame.reformat(format="rgba").to_ndarray()[..., 3].min()) < 255
 
 
 def over_black(
