@@ -46,13 +46,18 @@ class Domain:
 
         None if it has not, or sizes are unknown. Clips longer than all others are as those.
         """
-        if not self.sizes:
-            return None
+        largest = max(self._as_long_as(size), key=_pixels, default=None)
+        return largest if largest and _pixels(size) >= 2 * _pixels(largest) else None
+
+    def undercut(self, size: Size) -> Size | None:
+        """The smallest pictures of such clips, if one of `size` has no more than half their pixels;
+        None as above."""
+        smallest = min(self._as_long_as(size), key=_pixels, default=None)
+        return smallest if smallest and 2 * _pixels(size) <= _pixels(smallest) else None
+
+    def _as_long_as(self, size: Size) -> list[Size]:
         frames = min(size.frames, self.frames)
-        known = [each for each in self.sizes if each.frames >= frames]
-        largest = max(known, key=lambda each: each.height * each.width)
-        twice = size.height * size.width >= 2 * largest.height * largest.width
-        return largest if twice else None
+        return [each for each in self.sizes if each.frames >= frames]
 
     def strange(self, prompt: str) -> list[str]:
         """The words of a prompt that no caption held; none where `words` is empty.
@@ -75,6 +80,10 @@ class Domain:
             for word, slip in unknown.items()
             if slip is None or (slip == "doubtful" and not believed)
         ]
+
+
+def _pixels(size: Size) -> int:
+    return size.height * size.width
 
 
 def _says(word: str) -> bool:

@@ -29,8 +29,12 @@ _RUNS_WITH = {"cpu": 2.0}
 """How many times what XLA plans for an autoencoder it takes while it runs, as measured
 (experiments/benchmarks/sizes.py); elsewhere as much as it plans."""
 
-_PROGRAMS = 80 * 2**20
-"""Bytes that compiling and the programs themselves take, as measured."""
+_PROGRAMS, _COMPILER = 80 * 2**20, 150 * 2**20
+"""Bytes that compiling and the programs themselves take, and the compiler when it is first used, as
+measured there."""
+
+_ENCODED = 75
+"""Frames of pixels that the encoder of an .mp4 looks ahead and refers to, as measured."""
 
 _LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -65,6 +69,7 @@ def needed(
     more: int = 0,
     closed: bool = False,
     streams: bool = False,
+    first: bool = True,
 ) -> Need:
     """Returns what sampling `batch` clips of `size` pixels together takes of a device, with what is
     in use there already. Devices that share the work take equal parts of it. Of a longer clip the
@@ -76,6 +81,7 @@ def needed(
     closed     whether the latents close to a ring, round which the decoder goes twice.
     streams    whether frames go to a file as they are made; else all of them are held, in parts and
                joined.
+    first      whether nothing was sampled in this process, so that the compiler is not there yet.
 
     Raises MemoryError, with the estimate, where there is not so much.
     """
@@ -102,11 +108,12 @@ def needed(
     ).working_bytes // model.devices.sharing(batch * estimates)
     need = in_use_bytes() + _PROGRAMS + max(step, codec(tile))
     if jax.default_backend() == "cpu":
-        # Else frames lie in another memory than what computes.
+        # Elsewhere frames, the compiler and the encoder have another memory than what computes.
         made = 0 if streams else size.frames
         if closed:
             made += vae.pixel_size(Size(1 + max(PREROLL, latent.frames), 1, 1)).frames
-        need += 2 * (made + encodes) * batch * 3 * size.height * size.width
+        frames = 2 * (made + encodes) * batch + _ENCODED * streams
+        need += _COMPILER * first + frames * 3 * size.height * size.width
     if there is not None and need > min(there, free or there):
         raise MemoryError(
             f"{size} needs about {_gib(need)}, and {_told(there, free)}; ask for fewer frames or "

@@ -145,6 +145,7 @@ class GenerativeModel:
             more=more,
             closed=closed,
             streams=streams,
+            first=not _step._cache_size(),
         )
         if how.progress:
             log.info("%s", need)
@@ -156,6 +157,13 @@ class GenerativeModel:
                 "`Pipeline.refine` make larger",
                 *(size.height, size.width, self.source),
                 *(largest.height, largest.width),
+            )
+        if smallest := self.domain.undercut(size):
+            log.warning(
+                "%d x %d pixels are at most half as many as %s saw in any clip of this length "
+                "(%d x %d): a larger height or width suits it",
+                *(size.height, size.width, self.source),
+                *(smallest.height, smallest.width),
             )
         if cut := self.tokenizer.truncated(prompts):
             log.warning("%d of %d prompts are too long and lose their end", cut, len(prompts))

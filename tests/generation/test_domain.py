@@ -95,4 +95,6 @@ def test_sizes_far_beyond_those_of_clips_as_long_are_told_apart():
     assert domain.outgrown(Size(18, 91, 91)) == domain.outgrown(Size(500, 91, 91)) == long
     assert domain.outgrown(Size(1, 180, 180)) is None
     assert domain.outgrown(Size(1, 2048, 2048)) == image
-    assert Domain().outgrown(Size(1, 2048, 2048)) is None
+    assert Domain().outgrown(Size(1, 2048, 2048)) is Domain().undercut(Size(1, 1, 1)) is None
+    assert domain.undercut(Size(17, 32, 64)) == domain.undercut(Size(500, 1, 1)) == long
+    assert domain.undercut(Size(17, 32, 65)) is domain.undercut(Size(1, 128, 128)) is None
