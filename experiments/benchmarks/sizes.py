@@ -135,12 +135,9 @@ def measured(what: str) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one in TASKS:
-        task(given.one)
-        return
-    if given.one:
-        one(Size(*map(int, given.one.split("x"))))
+    only = parser.parse_args().one
+    if only:
+        task(only) if only in TASKS else one(Size(*map(int, only.split("x"))))
         return
     print("| height x width | told, GiB | taken, GiB | taken / told | tiles of | seconds |")
     print("|---|---|---|---|---|---|")

@@ -15,7 +15,8 @@ Every row asks for fresh sprites by colour, shape, motion and place, and reads t
 
 Ceiling is the same reading of the world's own clips, floor that of its clips of other prompts; of
 "alone", which says that there is one thing and no other, that of clips that show all twice.
-Writes OUT.md and OUT.json, and prints the table.
+Writes OUT.md and OUT.json row by row, and prints the table. Rows that OUT.json has of the same
+weights and settings are not made again: remove it where the measures are others.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from sora_jax.data.worlds import phrases
 from sora_jax.data.worlds.sprites import Scene
 from sora_jax.evaluation.capabilities import measure
 from sora_jax.evaluation.suites.text import Text
+from sora_jax.evaluation.table import Capabilities
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,38 +97,42 @@ def main() -> None:
     parser.add_argument("--out", default="prompts")
     given = parser.parse_args()
     pipeline = sora_jax.load(given.checkpoint)
+    settings = {name: getattr(given, name) for name in ("samples", "steps", "guidance")}
+    about = {"weights": pipeline.fingerprint(), **settings}
+    file = Path(f"{given.out}.json")
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    rows = kept["rows"] if kept.get("about") == about else {}
+    for name in given.rows:
+        if name not in rows:
+            start = time.monotonic()
+            report = measure(pipeline, [ROWS[name]], batch=20, **settings)
+            seconds = time.monotonic() - start
+            rows[name] = {
+                "line": f"| {name} | {' | '.join(cells(name, report))} | {seconds:.0f} |",
+                "report": json.loads(report.to_json()),
+            }
+            file.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+        print(rows[name]["line"], flush=True)
     heads = ("prompts", *SLOTS, "95 % of all", "seconds")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    found = {}
-    for name in given.rows:
-        start = time.monotonic()
-        report = measure(
-            pipeline,
-            [ROWS[name]],
-            samples=given.samples,
-            steps=given.steps,
-            guidance=given.guidance,
-            batch=20,
-        )
-        found[name] = json.loads(report.to_json())
-        told = {row.metric.name: row.arms for row in report.rows}
-        cells = []
-        for slot in SLOTS:
-            if slot not in told:  # motion, of an image
-                cells.append("")
-                continue
-            broken = next(each.floor for each in ROWS[name].metrics if each.name == slot)
-            model, ceiling, floor = (told[slot][arm].value for arm in ("model", "ceiling", broken))
-            cells.append(f"**{model:.1%}** ({floor:.0%} to {ceiling:.0%})")
-        every = told["all"]["model"]
-        cells.append(f"{every.low:.1%} to {every.high:.1%}")
-        seconds = time.monotonic() - start
-        lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
-        print(lines[-1], flush=True)
-    table = "\n".join(lines)
-    Path(f"{given.out}.md").write_text(table + "\n")
-    Path(f"{given.out}.json").write_text(json.dumps(found, indent=1))
-    print(table)
+    lines += [rows[name]["line"] for name in ROWS if name in rows]
+    Path(f"{given.out}.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def cells(name: str, report: Capabilities) -> list[str]:
+    """What the slots of a row have scored, and the interval of all."""
+    told = {row.metric.name: row.arms for row in report.rows}
+    texts = []
+    for slot in SLOTS:
+        if slot not in told:  # motion, of an image
+            texts.append("")
+            continue
+        broken = next(each.floor for each in ROWS[name].metrics if each.name == slot)
+        model, ceiling, floor = (told[slot][arm].value for arm in ("model", "ceiling", broken))
+        texts.append(f"**{model:.1%}** ({floor:.0%} to {ceiling:.0%})")
+    every = told["all"]["model"]
+    return [*texts, f"{every.low:.1%} to {every.high:.1%}"]
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ class GenerativeModel:
             more=more,
             closed=closed,
             streams=streams,
-            first=not _step._cache_size(),
+            first=not _step._cache_size(),  # pyright: ignore[reportAttributeAccessIssue]
         )
         if how.progress:
             log.info("%s", need)
