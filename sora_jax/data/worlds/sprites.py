@@ -8,7 +8,6 @@ pair of slots is still seen. Shapes stay within the picture and apart from one a
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from typing import Literal, get_args
 
@@ -276,16 +275,21 @@ def _anywhere(
     )
 
 
-@functools.cache
-def _moments(seconds: float) -> Times:
-    return np.linspace(0, seconds, 9)
-
-
 def _apart(sprite: Sprite, others: tuple[Sprite, ...], setting: Setting) -> bool:
-    """Whether it never comes near another. (Distances along straight ways have one minimum.)"""
-    times = _moments(setting.seconds)
-    for mine, other in itertools.product([sprite], others):
-        gap = np.abs(mine.at(times) - other.at(times)).max(1).min()
-        if gap < mine.radius + other.radius + _APART:
-            return False
-    return True
+    """Whether the square around it never comes near that around another."""
+    return all(
+        _nearest(sprite, other, setting.seconds) >= sprite.radius + other.radius + _APART
+        for other in others
+    )
+
+
+def _nearest(one: Sprite, other: Sprite, seconds: float) -> float:
+    """The least that the larger of the distances down and across ever is, along straight ways."""
+    down, across = (a - b for a, b in zip(one.start, other.start, strict=True))
+    ways = zip(WAYS[one.motion], WAYS[other.motion], strict=True)
+    faster = [a * one.speed - b * other.speed for a, b in ways]
+    # It is least at an end, where one of both is 0, or where they are equal.
+    both = (down, faster[0]), (across, faster[1])
+    equal = (down - across, faster[0] - faster[1]), (down + across, faster[0] + faster[1])
+    times = [min(max(-gap / rate, 0), seconds) for gap, rate in (*both, *equal) if rate]
+    return min(max(abs(gap + rate * time) for gap, rate in both) for time in (0, seconds, *times))

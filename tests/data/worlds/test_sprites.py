@@ -46,6 +46,17 @@ def test_shapes_stay_within_the_picture_and_move_as_they_should() -> None:
             np.testing.assert_array_equal(np.sign(way[-1] - way[0]), WAYS[sprite.motion])
 
 
+# Scenes whose shapes would touch for a moment, if their ways were looked at nine times only.
+@pytest.mark.parametrize("seed", [746, 1078, 2228, 2369, 2386])
+def test_shapes_stay_apart_at_every_moment(seed: int) -> None:
+    setting = Setting.of(height=64, width=112, seconds=4.0)
+    scene = WORLD.scene(np.random.default_rng(seed), setting)
+    times = np.linspace(0, setting.seconds, 400)
+    for one, other in itertools.combinations(scene.sprites, 2):
+        gaps = np.abs(one.at(times) - other.at(times)).max(1)
+        assert gaps.min() > one.radius + other.radius
+
+
 def test_a_fifth_of_the_combinations_is_held_out_and_every_pair_is_seen() -> None:
     combinations = list(itertools.product(KINDS, COLOURS, MOTIONS, PLACES))
 
