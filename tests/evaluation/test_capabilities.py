@@ -32,12 +32,13 @@ from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.suites.permanence import BINS, _passage
 from sora_jax.evaluation.table import Capabilities, Row
 
-SAMPLES = 48
+FEW, MANY = 24, 48
+"""Clips of the suite that is not slow, and of the others, as many as `evaluate` takes."""
 
 
 @functools.cache
 def measured(name: str) -> Capabilities:
-    return measure(None, [SUITES[name]], samples=SAMPLES)
+    return measure(None, [SUITES[name]], samples=FEW if name == "text" else MANY)
 
 
 SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name != "text")) for name in SUITES]
@@ -191,7 +192,7 @@ def test_the_table_can_be_kept() -> None:
     assert rows[0]["suite"] == "text" and rows[0]["counts"] and rows[0]["still_wins"]
     assert {"ceiling", "shuffled", "frozen", "crossed", "doubled"} == {*rows[0]["arms"]}
     settings = "(steps 25, guidance 3, seed 0)"
-    assert found.markdown().startswith(f"worlds: {SAMPLES} clips a suite {settings}\n")
+    assert found.markdown().startswith(f"worlds: {FEW} clips a suite {settings}\n")
     assert json.loads(found.to_json())["settings"] == {"steps": 25, "guidance": 3.0, "seed": 0}
     assert found.markdown().count("\n|") == 2 + len(rows)
     assert "real clips" in found.markdown() and json.loads(found.to_json())["distances"]
@@ -396,7 +397,7 @@ def test_a_thing_without_depth_is_told_from_a_thing_with() -> None:
 def test_the_table_can_be_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots need matplotlib")
     out = tmp_path / "plot.svg"
-    check_plot(str(out), samples=SAMPLES)
+    check_plot(str(out), samples=FEW)
     draw_capabilities(measured("text"), str(out))
     assert "text: colour (a still clip wins)" in out.read_text()
     with pytest.raises(ValueError, match=r"one of \.png"):

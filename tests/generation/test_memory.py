@@ -7,9 +7,9 @@ import logging
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import jax
 import pytest
 
 from sora_jax.arrays import Size
@@ -80,12 +80,15 @@ def test_frames_that_are_held_count_too(room: Any) -> None:
     assert held - streamed == (2 * 481 - 75) * 3 * 800 * 640
 
 
-def test_the_compiler_counts_until_it_has_compiled(room: Any, caplog: Any) -> None:
+def test_the_compiler_counts_until_it_has_compiled(
+    room: Any, caplog: Any, monkeypatch: Any
+) -> None:
     room(2**34)
     caplog.set_level(logging.INFO, logger="sora_jax")
-    jax.clear_caches()
-    for _ in range(2):
-        untrained().generate("red", frames=5, height=16, width=16, progress=True, **FAST)
+    for programs in (0, 1):
+        counted = SimpleNamespace(_cache_size=lambda programs=programs: programs)
+        monkeypatch.setattr("sora_jax.generation.model._step", counted)
+        untrained().check(["red"], Size(5, 16, 16), progress=True)
     first, later = re.findall(r"5x16x16 needs about (\d+) MiB", caplog.text)
     assert int(first) - int(later) == 150
 
