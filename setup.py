@@ -29,7 +29,7 @@ setup(
         "jax>=0.10",
         "jaxtyping>=0.3",
         "msgpack>=1",
-        "numpy>=2",
+        "numpy>=2.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "pillow>=11",

@@ -80,22 +80,17 @@ def paint(
     down = (rows + 0.5 - centre[:, :1]).astype(np.float32)[:, :, None]
     across = (columns + 0.5 - centre[:, 1:]).astype(np.float32)[:, None, :]
     cover = np.clip(depth(down, across) + 0.5, 0, 1)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None, :
-    ]
-    cover = np.where(inside, cover, 0)
     if shown is not None:
         cover = cover * np.asarray(shown, np.float32)[:, None, None]
-    place = (
-        np.arange(frames)[:, None, None],
-        np.clip(rows, 0, height - 1)[:, :, None],
-        np.clip(columns, 0, width - 1)[:, None, :],
-    )
-    under = canvas[place]
-    # A place beyond the edge stands in for one that is not there, and must not be written twice.
-    frame, row, column = np.nonzero(cover)
-    new = under + cover[..., None] * (np.asarray(colour, np.float32) - under)
-    canvas[frame, rows[frame, row], columns[frame, column]] = new[frame, row, column]
+    painted = cover > 0
+    painted &= ((rows >= 0) & (rows < height))[:, :, None]
+    painted &= ((columns >= 0) & (columns < width))[:, None, :]
+    # All pixels of all frames in a row, which are found much faster than by three numbers each.
+    first = width * (height * np.arange(frames)[:, None] + rows)
+    places = (first[:, :, None] + columns[:, None, :])[painted]
+    pixels = canvas.reshape(-1, 3, copy=False)  # or an error: a copy would be painted in vain
+    under = pixels[places]
+    pixels[places] = under + cover[painted][:, None] * (np.asarray(colour, np.float32) - under)
 
 
 def depth_of(kind: Kind, radius: float) -> Callable[[Across, Across], Across]:
