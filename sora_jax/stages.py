@@ -15,6 +15,7 @@ from sora_jax import checkpoint, config
 from sora_jax.checkpoint import located
 from sora_jax.data.buckets import GRID
 from sora_jax.description import clips_of
+from sora_jax.frozen import MODEL, read_frozen
 from sora_jax.generation.loading import EXPERIMENT, freeze
 from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.objectives.autoencoding import Autoencoding
@@ -94,7 +95,7 @@ def _freeze(stage: Freeze, home: epath.Path, experiment: Any) -> None:
         raise config.ConfigError(
             f"{stage.name}: freezing is work for one process; run the same command in one alone"
         )
-    if not (home / checkpoint.MODEL).exists():
+    if not (home / MODEL).exists():
         freeze(stage.run, home, about=stage.about, experiment=experiment)
     elif json.loads((home / EXPERIMENT).read_text()) != experiment:
         raise checkpoint.CheckpointError(
@@ -114,8 +115,8 @@ def encode_folder(autoencoder: str, data: str, *, out: str, tokens: int, fps: fl
 
 def _autoencoder(folder: str) -> Autoencoder:
     """The model in a run of its training, or in the folder of a frozen one."""
-    if (located(folder) / checkpoint.MODEL).exists():
-        return checkpoint.read_frozen(folder)[0]
+    if (located(folder) / MODEL).exists():
+        return read_frozen(folder)[0]
     objective = checkpoint.read_experiment(checkpoint.newest(folder)).objective
     if not isinstance(objective, Autoencoding):
         raise checkpoint.CheckpointError(

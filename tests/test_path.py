@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import sora_jax
-from sora_jax import checkpoint, cli, config
+from sora_jax import cli, config
 from sora_jax.arrays import Size
 from sora_jax.checkpoint import CheckpointError
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.video import read_clip, read_metadata, write_video
+from sora_jax.frozen import read_frozen
 from sora_jax.generation import loading
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.stages import Freeze, run_stages
@@ -285,8 +286,8 @@ def test_encode_makes_latents_with_a_run_or_a_frozen_autoencoder(
     run("encode", home / autoencoder, home / "media", "--out", tmp_path / "latents")
     opened = LatentClips(path=str(tmp_path / "latents"), workers=0).open()
     assert opened.shapes
-    _, known = checkpoint.read_frozen(home / "run/transformer/autoencoder")
-    _, copied = checkpoint.read_frozen(tmp_path / "latents/autoencoder")
+    _, known = read_frozen(home / "run/transformer/autoencoder")
+    _, copied = read_frozen(tmp_path / "latents/autoencoder")
     assert np.array_equal(copied["encoder"]["in"]["kernel"], known["encoder"]["in"]["kernel"])
 
 
@@ -318,7 +319,7 @@ def test_latents_are_measured_over_as_many_steps_as_asked(home: Path, tmp_path: 
             measure_steps=steps,
         )
         run_stages((stage,), tmp_path)
-        _, params = checkpoint.read_frozen(tmp_path / stage.name / "autoencoder")
+        _, params = read_frozen(tmp_path / stage.name / "autoencoder")
         means.append(params["latent_mean"])
     # A program that was compiled and one that was found in the cache may differ by rounding.
     assert np.allclose(means[0], means[2], rtol=1e-5)

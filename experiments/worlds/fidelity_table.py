@@ -11,10 +11,10 @@ import argparse
 
 import numpy as np
 
-from sora_jax import checkpoint
 from sora_jax.arrays import Size
 from sora_jax.data.worlds.source import ALL, Worlds
 from sora_jax.evaluation.reconstruction import fidelity, reconstructed
+from sora_jax.frozen import AUTOENCODER, read_frozen
 from sora_jax.generation.loading import SHIPPED
 
 SIZES = (Size(17, 64, 64), Size(9, 72, 128), Size(1, 128, 128))
@@ -22,10 +22,10 @@ SIZES = (Size(17, 64, 64), Size(9, 72, 128), Size(1, 128, 128))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", nargs="?", default=str(SHIPPED / checkpoint.AUTOENCODER))
+    parser.add_argument("folder", nargs="?", default=str(SHIPPED / AUTOENCODER))
     parser.add_argument("--clips", type=int, default=50)
     given = parser.parse_args()
-    vae, params = checkpoint.read_frozen(given.folder)
+    vae, params = read_frozen(given.folder)
     print("| world | " + " | ".join(f"{size}, dB | SSIM | least" for size in SIZES) + " |")
     print("|---" * (1 + 3 * len(SIZES)) + "|")
     means: dict[Size, list[float]] = {size: [] for size in SIZES}

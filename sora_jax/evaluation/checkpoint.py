@@ -22,6 +22,7 @@ from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed,
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.table import Capabilities
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
+from sora_jax.frozen import AUTOENCODER, read_frozen
 from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.loading import find, load
 from sora_jax.generation.pipeline import Pipeline
@@ -133,8 +134,8 @@ def evaluate_suites(folder: str | None, names: Sequence[str], **settings: Any) -
 
 
 def _autoencoder(run: Any, record: Any) -> tuple[Any, Any]:
-    if (run / checkpoint.AUTOENCODER).exists():
-        return checkpoint.read_frozen(run / checkpoint.AUTOENCODER)
+    if (run / AUTOENCODER).exists():
+        return read_frozen(run / AUTOENCODER)
     # The parameters of an autoencoder depend on no batch: any will do.
     still = np.zeros((1, 1, *record.objective.vae.factor[1:], 3), np.uint8)
     batch = Batch(

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from sora_jax import checkpoint
 from sora_jax.arrays import Size
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.pipeline import Clips
 from sora_jax.data.video import contact_sheet, write_video
 from sora_jax.evaluation.reconstruction import fidelity, reconstructed
 from sora_jax.evaluation.validation import SIGMAS, grid_losses, named
+from sora_jax.frozen import AUTOENCODER, read_frozen
 from sora_jax.generation.devices import Devices
 from sora_jax.generation.pipeline import Pipeline
 from sora_jax.parallel import processes
@@ -43,7 +43,7 @@ class Samples:
         self, objective: Any, params: Any, *, data: Any, folder: epath.Path, step: int
     ) -> Mapping[str, float]:
         """Writes the files; measures nothing."""
-        vae, vae_params = checkpoint.read_frozen(folder / checkpoint.AUTOENCODER)
+        vae, vae_params = read_frozen(folder / AUTOENCODER)
         devices = Devices.ambient()
         pipeline = Pipeline(
             denoiser=objective,

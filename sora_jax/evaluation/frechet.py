@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from sora_jax import checkpoint
 from sora_jax.data.worlds.world import Frames
 from sora_jax.evaluation.reconstruction import encoded
+from sora_jax.frozen import AUTOENCODER, read_frozen
 from sora_jax.generation.loading import SHIPPED
 
 Features = Float[ndarray, "clips features"]
@@ -65,4 +65,4 @@ def _features(clip: Frames) -> Float[ndarray, " features"]:
 
 @functools.cache
 def _autoencoder() -> tuple[Any, Any]:
-    return checkpoint.read_frozen(SHIPPED / checkpoint.AUTOENCODER)
+    return read_frozen(SHIPPED / AUTOENCODER)

@@ -24,6 +24,7 @@ from etils import epath
 
 from sora_jax import checkpoint
 from sora_jax.arrays import Batch, Size
+from sora_jax.frozen import AUTOENCODER, MODEL, read_frozen, write_frozen
 from sora_jax.generation.devices import Devices
 from sora_jax.generation.domain import Domain, vocabulary
 from sora_jax.generation.model import Tokenizer
@@ -63,7 +64,7 @@ def find(folder: epath.PathLike) -> epath.Path:
     runs = [
         child
         for child in path.iterdir()
-        if (child / checkpoint.CHECKPOINTS).exists() and (child / checkpoint.AUTOENCODER).exists()
+        if (child / checkpoint.CHECKPOINTS).exists() and (child / AUTOENCODER).exists()
     ]
     if len(runs) != 1:
         names = ", ".join(sorted(run.name for run in runs)) or "none"
@@ -88,18 +89,18 @@ def load(
     """
     devices = Devices(mesh)
     if folder is None:
-        if not (SHIPPED / checkpoint.MODEL).exists():
+        if not (SHIPPED / MODEL).exists():
             raise checkpoint.CheckpointError(
                 f"this version of sora_jax comes without a generator ({SHIPPED} holds none); name "
                 "the folder of a run, on the command line with --checkpoint"
             )
         return _frozen(checkpoint.located(SHIPPED), devices, source="the worlds model of sora_jax")
     path = checkpoint.located(folder)
-    if (path / checkpoint.MODEL).exists():
+    if (path / MODEL).exists():
         return _frozen(path, devices, source=str(path))
     step, record = _record(path)
     home = step.parent.parent if step.parent.name == checkpoint.CHECKPOINTS else step
-    vae, vae_params = checkpoint.read_frozen(home / checkpoint.AUTOENCODER)
+    vae, vae_params = read_frozen(home / AUTOENCODER)
     position = checkpoint.read_record(step, "data")
     one = smallest_batch(vae, record.data.tokenizer)
     abstract = checkpoint.abstract(
@@ -131,7 +132,7 @@ def freeze(
     does, and FileExistsError if `out` holds a model already.
     """
     out = checkpoint.located(out)
-    if (out / checkpoint.MODEL).exists():
+    if (out / MODEL).exists():
         raise FileExistsError(f"{out} holds a model already; remove it, or give another folder")
     pipeline = load(folder)
     step, record = _record(checkpoint.located(folder))
@@ -144,22 +145,20 @@ def freeze(
             about=about, words=vocabulary(_captions(data.content)), sizes=sizes_of(data.shapes)
         ),
     )
-    checkpoint.write_frozen(
-        out / checkpoint.AUTOENCODER, pipeline.vae, _halved(pipeline.vae_params)
-    )
+    write_frozen(out / AUTOENCODER, pipeline.vae, _halved(pipeline.vae_params))
     if experiment is None:
         experiment = checkpoint.read_record(step, "experiment")
     (out / EXPERIMENT).write_text(json.dumps(experiment, indent=1))
-    checkpoint.write_frozen(out, generator, _halved(pipeline.params))
+    write_frozen(out, generator, _halved(pipeline.params))
 
 
 def _frozen(path: epath.Path, devices: Devices, *, source: str) -> Pipeline:
-    generator, params = checkpoint.read_frozen(path)
+    generator, params = read_frozen(path)
     if not isinstance(generator, Generator):
         raise checkpoint.CheckpointError(
             f"{path} holds a frozen {type(generator).__name__}, which generates nothing"
         )
-    vae, vae_params = checkpoint.read_frozen(path / checkpoint.AUTOENCODER)
+    vae, vae_params = read_frozen(path / AUTOENCODER)
     params = _whole(params)
     if devices:
         one = smallest_batch(vae, generator.tokenizer)

@@ -28,6 +28,7 @@ from rich.progress import track
 
 from sora_jax import checkpoint, config
 from sora_jax.arrays import Batch, Share
+from sora_jax.frozen import AUTOENCODER, MODEL, WEIGHTS, read_frozen, write_frozen
 from sora_jax.parallel import processes
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.training import preemption
@@ -131,13 +132,13 @@ def _encode(
     assert isinstance(data, OpenedPixels)
     devices = _devices(encode, data, share)
     # What an earlier run measured is kept: latents must not be normalised in two ways.
-    own = folder / checkpoint.AUTOENCODER
+    own = folder / AUTOENCODER
     with watched.watchdog.other("reading the autoencoder"):
-        kept = (own / checkpoint.MODEL).exists()
+        kept = (own / MODEL).exists()
         frozen = own if kept else checkpoint.located(encode.autoencoder)
-        measured = (frozen / checkpoint.MODEL).exists()
+        measured = (frozen / MODEL).exists()
         if measured:
-            objective, params = thawed(*checkpoint.read_frozen(frozen))
+            objective, params = thawed(*read_frozen(frozen))
         else:
             objective, params = _trained(encode.autoencoder, next(iter(data.shapes.values())))
     data.check(objective)
@@ -148,10 +149,10 @@ def _encode(
             totals = _measured(watched, objective, params, data, place)
             params = objective.calibrated(params, totals)
         if frozen != own and processes.first():
-            checkpoint.write_frozen(own, *objective.frozen(params))
+            write_frozen(own, *objective.frozen(params))
         with watched.watchdog.other("measuring"):
             processes.wait_for_all(f"{encode.name}: measured")
-        weights = hashlib.sha256((own / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+        weights = hashlib.sha256((own / WEIGHTS).read_bytes()).hexdigest()
         if (folder / f"manifest-{share.parts[0]:05d}-of-{share.of:05d}.json").exists():
             return
         sink = data.sink(str(folder), encoder=weights, share=share)
@@ -226,8 +227,8 @@ def _parts(encode: Encode, batch: Batch, place: Any) -> Iterator[Batch]:
 def _identity(autoencoder: str) -> Any:
     """What tells one trained or frozen autoencoder from another."""
     path = checkpoint.located(autoencoder)
-    if (path / checkpoint.MODEL).exists():
-        return hashlib.sha256((path / checkpoint.WEIGHTS).read_bytes()).hexdigest()
+    if (path / MODEL).exists():
+        return hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
     step = checkpoint.newest(path)
     return {"step": step.name, "run": checkpoint.read_record(step, "experiment")}
 
@@ -246,7 +247,7 @@ def _check_same(folder: epath.Path, record: Any) -> None:
     if not latents:
         folder.mkdir(parents=True, exist_ok=True)
         if changed:
-            (folder / checkpoint.AUTOENCODER / checkpoint.MODEL).unlink(missing_ok=True)
+            (folder / AUTOENCODER / MODEL).unlink(missing_ok=True)
         kept.write_text(json.dumps(record, indent=1))
     elif changed:
         lines = "\n  ".join(changed)

@@ -17,12 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sora_jax import config
 from sora_jax.arrays import Batch
-from sora_jax.checkpoint import (
-    CheckpointError,
-    Checkpoints,
-    copy_frozen,
-    located,
-)
+from sora_jax.checkpoint import CheckpointError, Checkpoints, located
+from sora_jax.frozen import copy_frozen
 from sora_jax.parallel import processes
 from sora_jax.training.beginning import Beginning, placed
 from sora_jax.training.evaluations import Evaluations
