@@ -115,8 +115,8 @@ class Pipeline(Tasks):
         written: called again with the same settings and weights, it goes on where it was stopped.
         That needs an .mp4; frames of other formats are gathered before they are written.
 
-        again  False leaves a file as it is that tells of these settings and model; so a script that
-               makes several does not make again those that it finished before it was stopped.
+        again  False leaves a file as it is that tells of these settings and weights; so a script
+               that makes several does not make again what it finished before it was stopped.
 
         Raises ValueError if parts of another clip lie there, else what `generate` and `write_video`
         raise.
@@ -132,10 +132,10 @@ class Pipeline(Tasks):
             prompt=prompt,
             size=size,
         ).metadata
-        if not again and _tells(path, told):
-            log.info("%s: there already, made with these settings", path)
-            return
         record = dict(told) | {"weights": self.fingerprint()}
+        if not again and _tells(path, record):
+            log.info("%s: there already, made with these settings and weights", path)
+            return
         kept = Kept.open(f"{os.fspath(path)}.parts", record)
         with self.ticking(len(hops), how) as tick:
             latents = roll(
@@ -149,7 +149,7 @@ class Pipeline(Tasks):
                 kept=kept,
             )
             chunks = (video[0] for video in self.codec(tile).stream(latents))
-            write_stream(path, _framed(chunks, size), fps=self.fps, metadata=told)
+            write_stream(path, _framed(chunks, size), fps=self.fps, metadata=record)
         kept.remove()
 
     def refine(

@@ -147,3 +147,9 @@ def test_parts_of_other_weights_are_those_of_another_clip(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="parts of another clip"):
         other.generate_to(out, "red", frames=21, **SIZE, **FAST)
     pipeline.generate_to(out, "red", frames=21, **SIZE, **FAST)
+    # Nor is what they finished taken for this one's.
+    made = out.read_bytes()
+    pipeline.generate_to(out, "red", frames=21, again=False, **SIZE, **FAST)
+    assert out.read_bytes() == made
+    other.generate_to(out, "red", frames=21, again=False, **SIZE, **FAST)
+    assert out.read_bytes() != made

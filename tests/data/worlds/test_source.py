@@ -57,8 +57,8 @@ def test_any_part_of_a_clip_at_any_rate_is_the_same_event(world: World) -> None:
 @pytest.mark.parametrize(("frames", "fps"), [(65, 8.0), (257, 8.0), (17, 1.0), (17, 2.0)])
 def test_a_clip_may_be_long(world: World, frames: int, fps: float) -> None:
     sizes = (Size(frames, 48, 48), Size(frames, 48, 80), Size(frames, 80, 48))
-    source = Worlds(clips=6, worlds=(world,), sizes=sizes, fps=fps).open()
-    for index in range(6):
+    source = Worlds(clips=12, worlds=(world,), sizes=sizes, fps=fps).open()
+    for index in range(12):
         clip = source.read(index, frames - 2, 2)
         assert clip.shape[0] == 2 and clip.std((1, 2)).any()
 
