@@ -293,6 +293,27 @@ def test_things_that_nobody_asked_for_are_seen_whatever_their_colour() -> None:
         assert comes["births"] == comes["deaths"] == pytest.approx(100 * number / 16)
 
 
+def test_what_is_there_for_a_moment_alone_was_not_shown() -> None:
+    suite, slots = SUITES["text"], ("colour", "shape", "motion")
+    for case in cases(suite, 6):
+        true = case.frames()
+        bare = dataclasses.replace(case, scene=dataclasses.replace(case.scene, sprites=())).frames()
+        vanishes = suite.scores(case, np.concatenate([true[:8], bare[8:]]))
+        assert not any(vanishes[slot] for slot in slots) and not vanishes["all"]
+        assert vanishes["place"] == 1
+        ends = np.isin(np.arange(17), (0, 16))[:, None, None, None]
+        blinks = suite.scores(case, np.where(ends, true, bare))
+        assert not any(blinks[slot] for slot in slots)
+        mostly = suite.scores(case, np.concatenate([true[:9], bare[9:]]))
+        assert mostly["colour"] and mostly["shape"]
+        # The shape of another clip in most frames, in the colour that was asked for.
+        sprite = case.scene.sprites[0]
+        wrong = dataclasses.replace(sprite, kind="cross" if sprite.kind != "cross" else "circle")
+        other = dataclasses.replace(case, scene=dataclasses.replace(case.scene, sprites=(wrong,)))
+        changes = suite.scores(case, np.concatenate([true[:8], other.frames()[8:]]))
+        assert changes["colour"] and not changes["shape"]
+
+
 @pytest.mark.parametrize("name", ["eating", "shattering"])
 def test_what_vanishes_is_not_conserved(name: str) -> None:
     suite, worse = SUITES[name], 0

@@ -51,9 +51,9 @@ class Text:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         about = {
-            "colour": "the largest thing has the colour that is asked for",
-            "shape": "it has the shape that is asked for in most frames",
-            "motion": "it moves as is asked for",
+            "colour": "the largest thing, seen in most frames, has the colour that is asked for",
+            "shape": "in most frames it is seen and has the shape that is asked for",
+            "motion": "it is seen in most frames, and moves as is asked for",
             "place": "the ground is the one that is asked for",
             "all": "all of these are right",
             "alone": "in most frames there is one thing and no other",
@@ -85,12 +85,15 @@ class Text:
         areas = seen.area.sum(0)
         if areas.any():
             colour = int(areas.argmax())
-            kinds = seen.kind[seen.visible[:, colour], colour]
+            # Of all frames: what is there for a moment is not what was asked for.
+            there = seen.visible[:, colour]
+            shaped = there & (seen.kind[:, colour] == KINDS.index(asked.kind))
+            lasts = bool(there.mean() > 0.5)
+            motion = motion_of(seen.centre[:, colour], side=min(frames.shape[1:3]))
             right = {
-                "colour": list(COLOURS)[colour] == asked.colour,
-                "shape": bool(np.median(kinds == KINDS.index(asked.kind)) > 0.5),
-                "motion": motion_of(seen.centre[:, colour], side=min(frames.shape[1:3]))
-                == asked.motion,
+                "colour": lasts and list(COLOURS)[colour] == asked.colour,
+                "shape": bool(shaped.mean() > 0.5),
+                "motion": lasts and motion == asked.motion,
             }
         right["place"] = seen.place == case.scene.place
         if still:
