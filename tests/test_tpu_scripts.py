@@ -154,11 +154,82 @@ def test_the_connection_ends_while_training_goes_on(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
-def test_what_was_created_is_followed_stopped_and_deleted() -> None:
+def test_a_training_is_stopped_and_not_started_again(tmp_path: Path) -> None:
+    (command,), (stop,) = dry("train.sh", "mine", "experiment.py"), dry("stop.sh", "mine")
+    trainer = tmp_path / "sora/bin/sora-jax"
+    trainer.parent.mkdir(parents=True)
+    (tmp_path / "sora_jax").mkdir()
+    # It takes a while to save, and ends with the code on which it would be started again.
+    trainer.write_text(
+        "#!/bin/bash\ntrap 'sleep 1; echo saved >> ~/runs; exit 75' TERM\n"
+        "echo begun >> ~/runs\nwhile true; do sleep 0.1; done\n"
+    )
+    trainer.chmod(0o755)
+
+    def on_the_worker(words: list[str]) -> None:
+        subprocess.run(
+            ["bash", "-c", after(words, "--command")],
+            cwd=tmp_path,
+            env=os.environ | {"HOME": str(tmp_path)},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+
+    on_the_worker(command)
+    runs, ended = tmp_path / "runs", time.monotonic() + 60
+    while not runs.exists():
+        assert time.monotonic() < ended
+        time.sleep(0.1)
+    on_the_worker(stop)
+    # Not before it has saved.
+    assert runs.read_text().split() == ["begun", "saved"]
+    time.sleep(1)
+    assert runs.read_text().split() == ["begun", "saved"]
+    # Where nothing trains there is nothing to stop.
+    on_the_worker(stop)
+
+
+def test_without_a_project_the_remedy_is_told() -> None:
+    ended = subprocess.run(
+        ["bash", str(SCRIPTS / "create.sh"), "mine", "v6e:4x4", "--dry-run"],
+        capture_output=True,
+        text=True,
+        env={key: value for key, value in os.environ.items() if key != "PROJECT"},
+    )
+    assert ended.returncode == 2 and "export PROJECT" in ended.stderr and not ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "again"),
+    [
+        (0, 0, False),
+        (1, 0, False),
+        (75, 3, True),
+        (134, 0, True),
+        (137, 99, True),
+        (75, 100, False),
+    ],
+)
+def test_the_job_of_slurm_is_put_into_the_queue_again_where_that_helps(
+    tmp_path: Path, code: int, restarts: int, again: bool
+) -> None:
+    page = (SCRIPTS / "README.md").read_text()
+    job = page.split("<<'JOB'\n")[1].split("\nJOB\n")[0]
+    for name, does in (("srun", f"exit {code}"), ("scontrol", 'echo "$@" > asked')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"SLURM_RESTART_COUNT": str(restarts), "SLURM_JOB_ID": "7"}
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ended = subprocess.run(["bash", "-c", job], cwd=tmp_path, env=os.environ | variables | path)
+    assert ended.returncode == code
+    assert (tmp_path / "asked").exists() == again
+    assert not again or (tmp_path / "asked").read_text().split() == ["requeue", "7"]
+
+
+def test_what_was_created_is_followed_and_deleted() -> None:
     (followed,) = dry("logs.sh", "mine", "3")
     assert "--worker=3" in followed
-    (stopped,) = dry("stop.sh", "mine")
-    assert "pkill -TERM" in after(stopped, "--command")
     (deleted,) = dry("delete.sh", "mine")
     assert deleted[3:6] == ["queued-resources", "delete", "mine"]
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # logs.sh NAME [WORKER]     follows the log of one worker, 0 by default
 #
+# Of slices that were created together the first; SLICES=1 logs.sh NAME-2 follows another.
 # --dry-run prints the gcloud command.
 set -euo pipefail
 source "$(dirname "$0")/settings.sh"

@@ -22,6 +22,10 @@ usage() {
 
 run() {
   # Runs a command, or with --dry-run prints it as it would be typed.
+  if [[ ! $PROJECT ]]; then
+    echo "no project: export PROJECT=..., or gcloud config set project ..." >&2
+    exit 2
+  fi
   if [[ $DRY_RUN ]]; then
     printf '%q ' "$@"
     printf '\n'

@@ -28,14 +28,22 @@ class Case(NamedTuple):
     clips: int | None = None
     tokens: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.model} on {self.topology}"
+
+    @property
+    def file(self) -> str:
+        """The experiment, in `experiments`."""
+        return f"video/sora_{self.model.lower().replace('.', '_')}.py"
+
     def command(self, way: str, out: Path) -> list[str]:
-        file = f"experiments/video/sora_{self.model.lower().replace('.', '_')}.py"
         flags = ["--topology", self.topology, "--buckets", self.bucket]
         if way == "search":
             flags += ["--search"]
         if self.clips is not None:
             flags += ["--transformer.data.tokens", str(self.clips * self.tokens)]
             flags += ["--transformer.data.multiple", str(self.clips)]
+        file = f"experiments/{self.file}"
         return ["sora-jax", "compile", file, *flags, "--json-out", str(self.path(way, out))]
 
     def path(self, way: str, out: Path) -> Path:
@@ -119,7 +127,7 @@ def row(case: Case, way: str, plan: dict[str, Any]) -> str:
 
 def why(case: Case, plans: list[dict[str, Any]]) -> str:
     """What a search found, beside all chips along fsdp."""
-    name = f"* {case.model} on {case.topology}: "
+    name = f"* {case}: "
     *compared, found = plans
     if not compared:
         clips, chips = found["batch"], found["chips"]

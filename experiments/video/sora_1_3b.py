@@ -35,12 +35,16 @@ from sora_jax.training.train import Train
 TEXT = Bytes(length=512)
 SOURCE = Folder(path="data/clips")
 MESH = Mesh(data=1, fsdp=-1)
-# Of the 64 clips of a batch v6e's 256 chips share each among four. 16 chips of v5e hold a quarter
-# of a batch: --transformer.data.tokens 537600 --transformer.data.multiple 16, and --transformer
-# .accumulate 4 makes of four one update.
+# Those that `sora-jax compile --search` found; see benchmarks/topologies.md. Of the 64 clips of a
+# batch v6e's 256 chips share each among four, two ways, and keep all for the backward pass. 16
+# chips of v5e hold a quarter of a batch: --transformer.data.tokens 537600
+# --transformer.data.multiple 16, and --transformer.accumulate 4 makes of four one update.
 BATCH, TOKENS = 64, 33_600
 LATENTS = LatentClips(path="{out}/latents", tokenizer=TEXT, tokens=BATCH * TOKENS, multiple=BATCH)
-MESHES = {"v5e:4x4": Mesh(data=1, fsdp=16), "v6e:16x16": Mesh(data=1, fsdp=64, sequence=4)}
+MESHES = {
+    "v5e:4x4": Mesh(data=1, fsdp=16),
+    "v6e:16x16": Mesh(data=1, fsdp=64, sequence=2, tensor=2),
+}
 
 experiment = (
     Train(
@@ -100,6 +104,7 @@ experiment = (
         ema=0.9999,
         mesh=MESH,
         meshes=MESHES,
+        remats={"v6e:16x16": "none"},
         evaluators=(
             Samples(
                 every=5000,

@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import tyro
@@ -54,7 +55,7 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; an error that a user can mend ends it with one message and code 1."""
+    """Runs one command; an error ends it with code 1, one that a user can mend with one message."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("sora_jax").setLevel(logging.INFO)
@@ -74,10 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, OSError, ImportError, MemoryError, RuntimeError, *_errors()) as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        print(f"sora-jax: {error}", file=sys.stderr)
+    except Exception as error:
+        if isinstance(error, _mendable()) and not os.environ.get(TRACEBACK):
+            print(f"sora-jax: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         if given[:1] == ["train"]:
             from sora_jax.parallel.processes import end_for_good
 
@@ -85,8 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def _mendable() -> tuple[type[Exception], ...]:
+    """Errors that a user can mend by their messages; of all others the place is told as well."""
     from sora_jax.checkpoint import CheckpointError
     from sora_jax.data.video import VideoError
 
-    return (CheckpointError, VideoError)
+    own = (CheckpointError, VideoError)
+    return (ValueError, OSError, ImportError, MemoryError, RuntimeError, *own)

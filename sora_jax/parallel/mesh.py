@@ -40,10 +40,23 @@ class Mesh:
     """Use the first so many devices only, to measure scaling; None uses all."""
     rules: Rules = Rules()
 
+    def __post_init__(self) -> None:
+        for axis in get_args(MeshAxis):
+            size = getattr(self, axis)
+            if size < 1 and size != -1:
+                raise MeshError(
+                    f"mesh.{axis} is {size}; give 1 or more, or -1 for all that are left"
+                )
+        if self.devices is not None and self.devices < 1:
+            raise MeshError(f"mesh.devices is {self.devices}; give 1 or more, or leave it out")
+
     def build(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
         """Returns the mesh over `devices`, by default those there are; raises MeshError if they do
         not fit."""
-        devices = (jax.devices() if devices is None else devices)[: self.devices]
+        devices = jax.devices() if devices is None else devices
+        if self.devices is not None and self.devices > len(devices):
+            raise MeshError(f"mesh.devices is {self.devices}, and there are {len(devices)} devices")
+        devices = devices[: self.devices]
         sizes = {axis: getattr(self, axis) for axis in get_args(MeshAxis)}
         known = math.prod(size for size in sizes.values() if size > 0)
         free = [axis for axis, size in sizes.items() if size == -1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -17,6 +18,9 @@ from jax.experimental import multihost_utils
 from sora_jax.arrays import Share
 
 log = logging.getLogger("sora_jax")
+
+CODE = 75
+"""With which a process ends that is to be started again: EX_TEMPFAIL of sysexits.h."""
 
 SILENT = 45
 """Seconds without a sign of life after which a process counts as dead, and the others end."""
@@ -45,6 +49,8 @@ def join(
     given = (coordinator, count, index)
     if any(each is None for each in given) and any(each is not None for each in given):
         raise ValueError("give --coordinator, --processes and --process together, or none of them")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise ValueError(f"--coordinator {coordinator}: give HOST:PORT of the first process")
     if jax.distributed.is_initialized():
         return
     try:
@@ -74,12 +80,15 @@ def join(
 def end_for_good(error: BaseException) -> None:
     """Ends this process with code 1 after telling the others, who end so too; of several processes.
 
-    Returns where starting again may help, as storage may have failed for a moment, or another
-    process be gone: then this one ends as one that dies, and so do the others. Without this it
-    would always be so: JAX has an end wait for that of the others, and takes it for a death.
+    Where starting again may help, as storage may have failed for a moment, or another process be
+    gone, it ends with CODE, and the others as those of one that is dead. Without this it would be
+    one or the other by chance: JAX has an end wait for that of the others, if they still are there.
     """
-    if not jax.distributed.is_initialized() or jax.process_count() == 1 or _may_pass(error):
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
         return
+    if _may_pass(error):
+        logging.shutdown()
+        os._exit(CODE)
     with contextlib.suppress(Exception):  # another has told before
         _service().key_value_set(_ENDED, f"{jax.process_index()} {str(error)[:1000]}")
     time.sleep(_HEARD)

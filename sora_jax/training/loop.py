@@ -137,8 +137,7 @@ class _Run:
                 with contextlib.closing(loader):
                     self.steps(start, loader)
             finally:
-                if self.profiling:
-                    jax.profiler.stop_trace()
+                self.stop_profile()
                 # Whatever ended the run, what it began to write is kept.
                 with self.watchdog.other("saving"):
                     self.checkpoints.wait()
@@ -217,8 +216,7 @@ class _Run:
         if self.profiling and next_step == min(profiled_to, self.train.steps):
             with self.watchdog.other(f"step {next_step}"):
                 jax.block_until_ready(self.state)
-            jax.profiler.stop_trace()
-            self.profiling = False
+            self.stop_profile()
         last = next_step == self.train.steps
         if last or next_step % self.train.log_every == 0:
             self.take(self.pending)
@@ -228,6 +226,20 @@ class _Run:
         if last or next_step % self.train.save_every == 0:
             self.save(next_step)
         self.evaluations.run(next_step, self.state.ema)
+
+    def stop_profile(self) -> None:
+        """Writes what was profiled, if anything was; training does not end for its loss."""
+        if not self.profiling:
+            return
+        self.profiling = False
+        try:
+            jax.profiler.stop_trace()
+        except Exception as error:  # of storage, by any of the layers below
+            log.error(
+                "%s: the profile cannot be written (%s), and training goes on",
+                self.train.name,
+                error,
+            )
 
     def idle_since(self, asked: float) -> float:
         """The seconds since `asked` for which the devices had nothing to do.

@@ -22,8 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-CODE = 75
-"""EX_TEMPFAIL of sysexits.h: try again."""
+from sora_jax.parallel.processes import CODE
 
 
 class _Asked:

@@ -22,6 +22,10 @@ MAY_CHANGE = (
     "patience",
     "long_patience",
     "skips_allowed",
+    # What is kept for the backward pass, and by what attention is computed.
+    "objective.model.remat",
+    "objective.model.attention",
+    "objective.vae.remat",
     *HOW_READ,
 )
 """Fields that a resumed run may change: they alter how it goes on, not what it is."""

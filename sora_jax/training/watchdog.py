@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 
 from sora_jax.parallel import processes
-from sora_jax.training.preemption import CODE
+from sora_jax.parallel.processes import CODE
 
 log = logging.getLogger("sora_jax")
 

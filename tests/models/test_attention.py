@@ -159,6 +159,18 @@ def test_devices_that_share_the_tokens_agree_with_softmax(layout: str, across: A
         np.testing.assert_allclose(mine, theirs, atol=2e-6)
 
 
+@pytest.mark.parametrize("across", ["ulysses", "gather"])
+def test_devices_that_share_the_tokens_agree_with_softmax_by_splash(across: Any) -> None:
+    """As TPUs do it, with the kernel interpreted."""
+    inputs = [x[:, :, :2] for x in arrays(batch=2, queries=12, keys=12)]
+    valid = jnp.arange(12) % 3 > jnp.array([[0], [-1]])
+    exact = oracle(*inputs, np.asarray(valid))
+    with sharded(data=2, sequence=2):
+        found = results(*inputs, valid, Attention(kernel="splash", across=across), "tokens")
+    for mine, theirs in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=3e-6)
+
+
 @pytest.mark.parametrize("layout", ["stored"], indirect=True)
 def test_keys_that_all_devices_have_are_read_where_the_queries_are(layout: str) -> None:
     inputs, valid = arrays(batch=2, queries=8, keys=5), jnp.arange(5) < jnp.array([[3], [5]])

@@ -39,6 +39,18 @@ def test_a_mesh_that_does_not_fit_is_refused():
             wrong.build()
 
 
+def test_impossible_axes_are_named():
+    wrongs: list[dict[str, Any]] = [
+        *({"sequence": 0}, {"tensor": -2}, {"slices": 0}, {"devices": 0}, {"devices": -1})
+    ]
+    for wrong in wrongs:
+        ((name, size),) = wrong.items()
+        with pytest.raises(MeshError, match=rf"mesh\.{name} is {size}; give 1 or more"):
+            Mesh(**wrong)
+    with pytest.raises(MeshError, match=r"mesh\.devices is 100, and there are 8 devices"):
+        Mesh(devices=100).build()
+
+
 def test_parameters_are_cut_by_rule_where_they_divide():
     mesh = Mesh(fsdp=2, tensor=2)
     devices = mesh.build()

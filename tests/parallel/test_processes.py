@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from sora_jax.data.latents import LatentClips
-from sora_jax.training import preemption
+from sora_jax.parallel.processes import CODE
 from sora_jax.training.metrics import read_lines
 from tests.tiny import TEXT
 
 STEPS = 20
-ENDED = (preemption.CODE, -signal.SIGABRT)
+ENDED = (CODE, -signal.SIGABRT)
 """How processes end that others have left; tpu_scripts/train.sh starts such ones again."""
 EXPERIMENT = """
 import dataclasses
@@ -94,6 +94,22 @@ def fails(self):
 
 
 Loader.__next__ = fails
+"""
+DYING = """
+import os, signal
+import jax
+from sora_jax.parallel import processes
+
+waits = processes.wait_for_all
+
+
+def dies(what):
+    if what == "{at}" and jax.process_index() == {victim}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    waits(what)
+
+
+processes.wait_for_all = dies
 """
 MESHES = {
     "fsdp": {"fsdp": 8, "data": 1},
@@ -274,7 +290,7 @@ def test_a_notice_to_one_of_two_processes_stops_both_whenever_it_comes(
                 time.sleep(0.05)
             for each in started if told == signal.SIGINT else started[1:]:
                 each.send_signal(told)
-            assert [each.wait(timeout=120) for each in started] == 2 * [preemption.CODE]
+            assert [each.wait(timeout=120) for each in started] == 2 * [CODE]
     assert 4 < len(losses(folder)) < STEPS
     train(folder, *flags, processes=2)
     assert losses(folder) == pytest.approx(one, rel=1e-4)
@@ -296,7 +312,9 @@ def test_a_part_of_a_checkpoint_that_one_process_cannot_read_is_read_by_none(
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-@pytest.mark.parametrize(("error", "codes"), [("ValueError", (1,)), ("OSError", ENDED)])
+@pytest.mark.parametrize(
+    ("error", "codes"), [("ValueError", (1,)), ("KeyError", (1,)), ("OSError", ENDED)]
+)
 def test_what_starting_again_does_not_mend_ends_both_for_good(
     encoded: Path, victim: int, error: str, codes: tuple[int, ...]
 ):
@@ -309,7 +327,43 @@ def test_what_starting_again_does_not_mend_ends_both_for_good(
     assert all(code in codes for code in ended)
     if codes == (1,):
         told = (encoded.parent / f"{name}.{1 - victim}.log").read_text()
-        assert "another process has ended, so does this one: it was asked to" in told
+        assert "another process has ended, so does this one: " in told
+        assert "it was asked to" in told
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    ("at", "until"), [("transformer: compiled", "transformer"), ("latents: encoded", "latents")]
+)
+def test_one_that_dies_where_no_steps_are_taken_has_the_other_start_again(
+    encoded: Path, at: str, until: str, victim: int
+):
+    folder, experiment = copied(encoded, f"dies {until} {victim}"), encoded.parent / "experiment.py"
+    experiment.write_text(EXPERIMENT + DYING.format(at=at, victim=victim))
+    flags = (*mesh_flags(fsdp=4, data=-1), "--until", until)
+    with running(folder, *flags, processes=2, environment={}) as started:
+        assert started[1 - victim].wait(timeout=120) in ENDED
+    experiment.write_text(EXPERIMENT)
+
+
+def test_a_run_goes_on_with_another_mesh_and_another_way_to_share_clips(
+    encoded: Path, one: list[float]
+):
+    folder = copied(encoded, "meshes in turn")
+    kept = "--transformer.objective.model.remat=full"
+    for until, flags in (
+        (4, mesh_flags(data=1, fsdp=8)),
+        (10, [*mesh_flags(data=2, sequence=4, across="ring"), kept]),
+    ):
+        with running(folder, *flags, processes=2, environment={}) as started:
+            while len(read_lines(folder / "transformer")) < until:
+                assert all(each.poll() is None for each in started)
+                time.sleep(0.05)
+            started[1].send_signal(signal.SIGTERM)
+            assert [each.wait(timeout=120) for each in started] == 2 * [CODE]
+        assert until <= len(losses(folder)) < STEPS
+    train(folder, *mesh_flags(data=1, fsdp=2, tensor=4), processes=2)
+    assert losses(folder) == pytest.approx(one, rel=1e-4)
 
 
 def test_a_process_that_hangs_ends_the_others_with_a_message(encoded: Path):
@@ -320,7 +374,7 @@ def test_a_process_that_hangs_ends_the_others_with_a_message(encoded: Path):
         while not read_lines(folder / "transformer"):
             assert time.monotonic() < began + 300
             time.sleep(0.1)
-        assert started[0].wait(timeout=70) == preemption.CODE
+        assert started[0].wait(timeout=70) == CODE
         assert started[1].wait(timeout=60) in ENDED
     experiment.write_text(EXPERIMENT)
     assert "one of them hangs" in (encoded.parent / "hanging.0.log").read_text()
@@ -332,7 +386,7 @@ def test_a_process_that_hangs_in_encoding_ends_and_so_do_the_others(encoded: Pat
     experiment.write_text(EXPERIMENT + HANGING)
     flags = ("--until", "latents", "--latents.patience=2")
     with running(folder, *flags, processes=2, environment={}) as started:
-        assert started[1].wait(timeout=120) == preemption.CODE
+        assert started[1].wait(timeout=120) == CODE
         assert started[0].wait(timeout=60) in ENDED
     experiment.write_text(EXPERIMENT)
     assert "to be read: it hangs" in (encoded.parent / "encoding hangs.1.log").read_text()

@@ -236,6 +236,15 @@ def test_steps_are_profiled_for_tensorboard(tmp_path: Path):
         assert list((tmp_path / name).glob("profile/plugins/profile/*/*.xplane.pb"))
 
 
+def test_a_profile_that_cannot_be_written_ends_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "profile").write_text("no folder")
+    state = run(toy(), tmp_path, record={}, profile=(2, 3))
+    assert int(state.step) == Checkpoints(tmp_path).latest() == 6
+    assert "the profile cannot be written" in caplog.text
+
+
 def test_where_nothing_can_be_appended_metrics_are_written_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -346,6 +355,17 @@ def test_how_batches_are_read_may_change(tmp_path: Path):
     run(toy(steps=3), tmp_path, record={"data": {"seed": 0, "workers": 8, "prefetch": 2}})
     with pytest.raises(CheckpointError, match=r"data\.seed: 0 became 1"):
         run(toy(steps=3), tmp_path, record={"data": {"seed": 1, "workers": 8}})
+
+
+def test_what_another_mesh_needs_may_change(tmp_path: Path):
+    def record(*, depth: int = 2, **changes: str) -> dict[str, Any]:
+        model = {"depth": depth, "remat": "full", "attention": {"across": "auto"}} | changes
+        return {"objective": {"model": model}}
+
+    run(toy(steps=3), tmp_path, record=record())
+    run(toy(steps=3), tmp_path, record=record(remat="offload", attention="ring"))
+    with pytest.raises(CheckpointError, match=r"objective\.model\.depth: 2 became 3"):
+        run(toy(steps=3), tmp_path, record=record(depth=3))
 
 
 def test_a_checkpoint_that_another_process_does_not_see_is_told_of(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sora_jax.training.preemption import CODE
+from sora_jax.parallel.processes import CODE
 
 WAITS = """
 import logging, sys, time
