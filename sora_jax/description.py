@@ -17,7 +17,7 @@ from sora_jax import config
 from sora_jax.arrays import Size
 from sora_jax.data import report
 from sora_jax.data.buckets import GRID, Grid, batch_of
-from sora_jax.data.datasets import OpenedSource
+from sora_jax.data.datasets import OpenedSource, Source
 from sora_jax.data.folder import Folder
 from sora_jax.data.framing import fitted, resized
 from sora_jax.data.latents import LatentClips
@@ -25,6 +25,9 @@ from sora_jax.data.pipeline import Clips
 from sora_jax.data.suggest import Suggested
 from sora_jax.data.tfds import TFDS
 from sora_jax.data.video import VideoError, contact_sheet, write_video
+from sora_jax.data.worlds.simulators.crafter import Crafter
+from sora_jax.data.worlds.simulators.miniworld import MiniWorld
+from sora_jax.data.worlds.simulators.vizdoom import ViZDoom
 from sora_jax.data.worlds.source import Worlds
 from sora_jax.models import accounting
 from sora_jax.objectives.autoencoding import Autoencoding
@@ -37,14 +40,20 @@ log = logging.getLogger("sora_jax")
 FRAMES = (1, 5, 9, 17, 33)
 """Lengths that `describe DATA` chooses buckets from."""
 
+SIMULATORS = {source.name: source for source in (Crafter(), MiniWorld(), ViZDoom())}
+"""Sources of clips that are run when they are opened, by other packages."""
 
-def source_of(what: str) -> Folder | TFDS | Worlds:
+
+def source_of(what: str) -> Source:
     """Returns the source that a word on the command line stands for.
 
-    `worlds`, an existing path or gs://, or else the name of a tensorflow-datasets set.
+    `worlds`, the name of a simulator, an existing path or gs://, or else the name of a
+    tensorflow-datasets set.
     """
     if what == "worlds":
         return Worlds()
+    if what in SIMULATORS:
+        return SIMULATORS[what]
     if "://" in what or epath.Path(what).expanduser().exists():
         return Folder(path=what)
     if "/" in what and not what.split("/")[0].isidentifier():

@@ -16,6 +16,7 @@ from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.buckets import Bucket
 from sora_jax.data.folder import Folder
 from sora_jax.description import boxes_of as boxes_of_all
+from sora_jax.generation.loading import load
 from sora_jax.models import accounting
 from sora_jax.models.vae import PRESETS as VAES
 from sora_jax.objectives.autoencoding import AT_ONCE, Autoencoding
@@ -127,6 +128,14 @@ def test_the_smoke_of_the_first_experiment_runs(tmp_path: Path) -> None:
     stages = config.read_experiment(ROOT / "experiments/video/first.py", smoke=True)
     run_stages(tuple(elsewhere(stage) for stage in stages), tmp_path / "run")
     assert (tmp_path / "run/transformer/checkpoints/2").exists()
+
+
+@pytest.mark.slow
+def test_the_smoke_of_the_shipped_model_ends_with_one_that_can_be_given(tmp_path: Path) -> None:
+    run_stages(config.read_experiment(ROOT / "experiments/worlds/small.py", smoke=True), tmp_path)
+    pipeline = load(tmp_path / "worlds")
+    clip = pipeline.generate("a red circle", frames=5, height=32, width=32, steps=1)
+    assert clip.frames.shape == (5, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", ["sora_1_3b", "sora_14b"])

@@ -20,8 +20,10 @@ from sora_jax.checkpoint import CheckpointError
 from sora_jax.data.latents import LatentClips
 from sora_jax.data.plan import PlanError
 from sora_jax.data.video import read_clip, read_metadata, write_video
+from sora_jax.evaluation.suites import SUITES
 from sora_jax.frozen import read_frozen
 from sora_jax.generation import loading
+from sora_jax.generation.loading import SHIPPED
 from sora_jax.parallel.mesh import Mesh
 from sora_jax.stages import Freeze, run_stages
 from sora_jax.training.encoding import Encode
@@ -252,6 +254,26 @@ def test_evaluate_measures_files_and_the_loss_grid(home: Path, capsys: Any):
     assert "training data" in capsys.readouterr().out
 
 
+def test_evaluate_measures_what_a_model_can_do(home: Path, capsys: Any):
+    out, page = home / "suite.json", home / "suite.md"
+    few = ("--samples", "2", "--steps", "1", "--size", "3x32x32")
+    run("evaluate", "--suite", "text,objects", *few, "--json-out", out, "--markdown-out", page)
+    found = json.loads(out.read_text())
+    assert found["samples"] == 2 and {row["suite"] for row in found["rows"]} == {"text", "objects"}
+    (row,) = (
+        row for row in found["rows"] if (row["suite"], row["metric"]["name"]) == ("text", "place")
+    )
+    assert {"model", "codec", "ceiling", "crossed", "frozen", "shuffled"} <= row["arms"].keys()
+    assert "| text | place" in page.read_text() and "| text | place" in capsys.readouterr().out
+    # A frozen generator reconstructs files too; it has no data of its own.
+    run("evaluate", SHIPPED, home / "media/red.mp4", "--json-out", out)
+    found = json.loads(out.read_text())
+    assert len(found["files"]) == 1 and found["losses"]
+    assert "name FILES" in fails(capsys, "evaluate", SHIPPED)
+    assert "name a CHECKPOINT before it" in fails(capsys, "evaluate", home / "media/red.mp4")
+    assert "seed is -1" in fails(capsys, "evaluate", "--suite", "text", "--seed", "-1")
+
+
 def test_describe_tells_of_data_and_of_worlds(home: Path, capsys: Any):
     run("describe", home / "media")
     told = capsys.readouterr().out
@@ -389,6 +411,11 @@ def test_encode_refuses_what_does_not_encode(home: Path, tmp_path: Path, capsys:
         capsys, "encode", home / "run/transformer", home / "media", "--out", tmp_path / "latents"
     )
     assert "name the run of an autoencoder" in message
+
+
+def test_the_help_names_every_suite():
+    told = " ".join((cli.evaluate.__doc__ or "").split())
+    assert f"or all: {', '.join(SUITES)}." in told
 
 
 def test_mistakes_in_the_size_of_suites_are_told(home: Path, capsys: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tyro
@@ -34,8 +35,8 @@ def evaluate(
     and their state is read back from the pixels.
 
     Args:
-        checkpoint: a run of an autoencoder or of a transformer, local or gs://; for suites also a
-            frozen generator, and by default the model that comes with the package.
+        checkpoint: a run of an autoencoder or of a transformer, or a frozen generator, local or
+            gs://; for suites by default the model that comes with the package.
         files: videos and images; without any, the loss is taken over the run's own training data.
         frames: how many of each file's first frames are taken (rounded down to 1 + 4k); 17.
         longest: the longer side that larger files are reduced to, in pixels.
@@ -119,8 +120,8 @@ def describe(
     """Tell, before any training, what would be trained on, or what an experiment is.
 
     Args:
-        what: an experiment (.py), a folder (local or gs://), `worlds`, or the name of a
-            tensorflow-datasets set.
+        what: an experiment (.py), a folder (local or gs://), `worlds`, a simulator (`crafter`,
+            `miniworld`, `vizdoom`), or the name of a tensorflow-datasets set.
         smoke: describe the experiment's tiny twin.
         tokens: the token budget of a batch, for data.
         fps: frames per second that data is read at; by default each clip's own.
@@ -132,7 +133,10 @@ def describe(
 
     if json_out:
         check_folder(json_out)
-
+    if fps is not None and not 0 < fps < math.inf:
+        raise ValueError(f"--fps {fps}: give frames per second above 0")
+    if sheet and not sheet.lower().endswith(".png"):
+        raise ValueError(f"--sheet {sheet}: give a name that ends with .png")
     if what.endswith(".py"):
         report: Any = describe_experiment(what, smoke=smoke)
         if sheet:

@@ -60,11 +60,13 @@ def measure(
     steps, guidance, batch  as in `Pipeline.generate`.
     seed            of the scenes, and of the model's noise: of others both are others.
 
-    Raises ValueError for less than two samples, for fewer frames than a suite needs, and for a
-    model of clips at another rate than FPS.
+    Raises ValueError for less than two samples, a seed below 0, fewer frames than a suite needs,
+    and a model of clips at another rate than FPS.
     """
     if samples < 2:
         raise ValueError(f"samples is {samples}; at least two clips must be asked for")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; give 0 or more")
     if size is not None and min(size) < 1:
         raise ValueError(f"size is {size}; frames, height and width start at 1")
     if pipeline is not None and pipeline.fps != FPS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from sora_jax.evaluation.reconstruction import encoded, fidelity, reconstructed,
 from sora_jax.evaluation.suites import SUITES
 from sora_jax.evaluation.table import Capabilities
 from sora_jax.evaluation.validation import SIGMAS, grid_losses
-from sora_jax.frozen import AUTOENCODER, read_frozen
+from sora_jax.frozen import AUTOENCODER, MODEL, read_frozen
 from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.loading import find, load
 from sora_jax.generation.pipeline import Pipeline
@@ -83,7 +83,8 @@ class Evaluation:
 def evaluate_checkpoint(
     folder: str, files: Sequence[str] = (), *, frames: int = 17, longest: int | None = None
 ) -> Evaluation:
-    """Measures a run of an autoencoder or of a transformer (with the autoencoder it goes with).
+    """Measures a run of an autoencoder or of a transformer (with the autoencoder it goes with), or
+    a frozen generator.
 
     files    videos and images; at the rate of its training the first `frames` of each (down to
              1 + 4k) are taken, reduced so that the longer side is at most `longest` pixels.
@@ -93,6 +94,13 @@ def evaluate_checkpoint(
     Raises CheckpointError for what is no such run, VideoError for a file that cannot be read, and
     ValueError if there is nothing to measure.
     """
+    path = checkpoint.located(folder)
+    if path.is_file():
+        raise ValueError(f"{path} is a file; name a CHECKPOINT before it")
+    if (path / MODEL).exists():
+        if not files:
+            raise ValueError(f"{path} is frozen, without data of its own: name FILES, or --suite")
+        return _of_generator(path, load(path), files, frames=frames, longest=longest)
     run = find(folder)
     record = checkpoint.read_experiment(checkpoint.newest(run))
     if not hasattr(record.objective, "grid_loss"):
@@ -106,17 +114,22 @@ def evaluate_checkpoint(
         )
     pipeline = load(folder)
     if files:
-        clips = _clips(files, frames, longest, pipeline.vae.factor, pipeline.fps)
-        rows = _fidelities(pipeline.vae, pipeline.vae_params, clips)
-        batches: Iterable[tuple[str, Batch]] = [
-            _batch(pipeline, name, clip) for name, clip in clips.items()
-        ]
-        where = "on these files"
-    else:
-        rows, batches = {}, _own_batches(record.data)
-        where = "on the run's own training data"
+        return _of_generator(run, pipeline, files, frames=frames, longest=longest)
+    batches = _own_batches(record.data)
     losses = grid_losses(pipeline.denoiser, pipeline.params, batches, sigmas=SIGMAS)
-    return Evaluation(checkpoint=str(run), files=rows, losses=losses, losses_on=where)
+    where = "on the run's own training data"
+    return Evaluation(checkpoint=str(run), files={}, losses=losses, losses_on=where)
+
+
+def _of_generator(
+    path: Any, pipeline: Pipeline, files: Sequence[str], *, frames: int, longest: int | None
+) -> Evaluation:
+    """Of files: what the autoencoder makes of them, and the losses on them."""
+    clips = _clips(files, frames, longest, pipeline.vae.factor, pipeline.fps)
+    rows = _fidelities(pipeline.vae, pipeline.vae_params, clips)
+    batches = [_batch(pipeline, name, clip) for name, clip in clips.items()]
+    losses = grid_losses(pipeline.denoiser, pipeline.params, batches, sigmas=SIGMAS)
+    return Evaluation(checkpoint=str(path), files=rows, losses=losses, losses_on="on these files")
 
 
 def evaluate_suites(folder: str | None, names: Sequence[str], **settings: Any) -> Capabilities:

@@ -61,6 +61,6 @@ def _encoded(vae: Autoencoder, params: Any, video: Any) -> Any:
     return vae.apply({"params": params}, posterior.mean, method="normalise")
 
 
-def whole_frames(frames: Frames, factor: Size) -> Frames:
+def whole_frames(frames: Frames, factor: Size) -> UInt8[np.ndarray, "whole_frames height width 3"]:
     """Returns the first 1 + k `factor.frames` frames of a clip."""
     return frames[: 1 + (len(frames) - 1) // factor.frames * factor.frames]

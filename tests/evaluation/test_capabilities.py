@@ -116,6 +116,16 @@ def test_what_does_not_tell_is_marked_as_not_counting() -> None:
         assert row.counts == counts
 
 
+def test_five_standard_errors_apart_is_what_counts() -> None:
+    metric = Metric(name="x", better="low", floor="frozen", about="")
+    for errors, counts in ((4.9, False), (5.1, True)):
+        ceiling = Mean(value=0.0, low=-2.0, high=2.0, error=0.6, count=40)
+        floor = Mean(value=errors, low=errors - 2, high=errors + 2, error=0.8, count=40)
+        arms = {"ceiling": ceiling, "frozen": floor}  # errors of 0.6 and 0.8 are 1 together
+        row = Row(suite="s", metric=metric, arms=arms, judged={}, judgeable=40, still_wins=False)
+        assert row.counts == counts
+
+
 def test_what_cannot_be_judged_widens_the_interval() -> None:
     metric = Metric(name="x", better="high", floor="crossed", about="", yes_no=True)
     arms = {arm: [{"x": 1.0}] * 40 for arm in ("ceiling", "frozen", "codec")}
@@ -210,8 +220,8 @@ def test_a_poor_clip_scores_poorly_and_breaks_nothing(name: str) -> None:
         for key, row in rows.items():
             value = Mean.of([each[key] for each in scores]).value
             ceiling, floor = (row.arms[arm].value for arm in ("ceiling", row.metric.floor))
-            # Nearer to the floor than to the ceiling, where it can be judged at all: of noise some
-            # pixels are taken for food, and change less than in clips that are shuffled.
+            # Hardly farther from the floor than from the ceiling, where it can be judged at all: of
+            # noise some pixels are taken for food, and change less than in clips that are shuffled.
             share = (value - floor) / (ceiling - floor)
             assert math.isnan(share) or share < 0.6, (key, value, ceiling, floor)
 

@@ -14,6 +14,7 @@ import pytest
 import sora_jax
 from sora_jax.arrays import Size
 from sora_jax.data.video import read_clip
+from sora_jax.data.worlds.source import ALL
 from sora_jax.evaluation.suite import cases
 from sora_jax.evaluation.suites.text import Text
 from sora_jax.generation.loading import SHIPPED
@@ -39,6 +40,16 @@ def test_it_knows_the_words_of_its_worlds_and_says_what_it_can_be_asked_for(capl
     made = pipeline.image("a photograph of a dragon", height=48, width=48, steps=2)
     assert made.frames.shape == (1, 48, 48, 3)
     assert "without the words: photograph, dragon. It can be asked for: short clips" in caplog.text
+
+
+def test_what_the_readme_shows_was_asked_for_in_words_that_it_knows() -> None:
+    domain, page = (
+        sora_jax.load().domain,
+        Path(__file__).parents[2] / "experiments/worlds/prompts.txt",
+    )
+    prompts = page.read_text().splitlines()
+    assert len(prompts) == len(ALL)
+    assert not [word for prompt in prompts for word in domain.strange(prompt)]
 
 
 @pytest.mark.slow

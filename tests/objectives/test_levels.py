@@ -53,6 +53,24 @@ def test_rows_come_in_the_shares_of_the_mix() -> None:
     assert 0 < np.where(known, t, 0).max() < 0.5
 
 
+def test_given_frames_are_noised_as_the_report_says() -> None:
+    """ln t ~ N(-3.25, 0.5), and no more than the frames that are asked for."""
+    t, known = flat(draw(NoiseField(given=1.0, free=0.0, noised=1.0, dropped=0.0), WHOLE))
+    noised, asked = (np.where(where, t, 0).max(1) for where in (known, ~known))
+    # The main time is drawn by itself; only where it is small does it bound the other.
+    levels = np.log(noised[asked > 0.5])
+    assert levels.mean() == pytest.approx(-3.25, abs=0.05)
+    assert levels.std() == pytest.approx(0.5, abs=0.03)
+    assert (noised <= asked).all()
+
+
+def test_half_of_the_beginnings_are_the_first_frame_alone() -> None:
+    _, known = flat(draw(NoiseField(given=1.0, free=0.0, dropped=0.0), WHOLE, SUFFIX))
+    counts = known[known[:, 0]].sum(1)
+    # Half of them by intent, and of the others, which have one to three, a third.
+    assert (counts == 1).mean() == pytest.approx(1 / 2 + 1 / 6, abs=0.04)
+
+
 def test_what_is_given_is_a_beginning_and_never_everything() -> None:
     for valid in (2, 3, 6):
         _, known = flat(draw(NoiseField(), jnp.full(ROWS, valid)))

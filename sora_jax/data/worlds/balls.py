@@ -27,7 +27,7 @@ from sora_jax.data.worlds.balls_words import described, short_caption
 from sora_jax.data.worlds.palette import COLOURS, PLACES, colours_over
 from sora_jax.data.worlds.seeing import Blob, Seen, blobs, kind_of, place_of, unmixed_over
 from sora_jax.data.worlds.shapes import KINDS, blank, depth_of, finished, paint
-from sora_jax.data.worlds.world import Frames, Setting, Times
+from sora_jax.data.worlds.world import Frames, Setting, Times, check_most
 
 RESTITUTIONS = (1.0, 0.7)
 """Of a scene, one for all its contacts: elastic balls, and dull ones."""
@@ -61,6 +61,9 @@ class Balls:
 
     most: int = 3
     said: float = 0.85
+
+    def __post_init__(self) -> None:
+        check_most("balls", self.most)
 
     @property
     def name(self) -> str:

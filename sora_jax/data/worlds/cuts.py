@@ -36,7 +36,7 @@ from sora_jax.data.worlds.seeing import (
     unmixed_over,
 )
 from sora_jax.data.worlds.shapes import AREA, KINDS, Kind, depth_of, finished, paint
-from sora_jax.data.worlds.world import Frames, Setting, Times
+from sora_jax.data.worlds.world import Frames, Setting, Times, check_most
 
 _FIT = 0.6
 # Where the eye is looked at, as a part of its radius: where blur has not reached.
@@ -69,6 +69,9 @@ class Cuts:
 
     most: int = 4
     said: float = 0.85
+
+    def __post_init__(self) -> None:
+        check_most("cuts", self.most, least=2)
 
     @property
     def name(self) -> str:

@@ -81,6 +81,10 @@ class Game:
     policies: tuple[Policy, ...] = rules.POLICIES
     said: float = 0.85
 
+    def __post_init__(self) -> None:
+        if not self.policies:
+            raise ValueError("game: policies is empty; give one or more")
+
     @property
     def name(self) -> str:
         return "game"

@@ -19,7 +19,7 @@ from sora_jax.data.worlds.occluder_words import described, short_caption
 from sora_jax.data.worlds.palette import COLOURS, PLACES
 from sora_jax.data.worlds.seeing import Blob, Shares, blobs, kind_of, place_of, unmixed_over
 from sora_jax.data.worlds.shapes import CENTROID, KINDS, Canvas, blank, depth_of, finished, paint
-from sora_jax.data.worlds.world import Frames, Setting, Times
+from sora_jax.data.worlds.world import Frames, Setting, Times, check_most
 
 BAR = (0, 225, 225)
 """Cyan, the bar's colour: 100 levels and more from every colour and every place."""
@@ -81,6 +81,9 @@ class Occluder:
 
     most: int = 2
     said: float = 0.85
+
+    def __post_init__(self) -> None:
+        check_most("occluder", self.most, greatest=2)
 
     @property
     def name(self) -> str:

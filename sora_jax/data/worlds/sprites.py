@@ -27,7 +27,7 @@ from sora_jax.data.worlds.shapes import (
     finished,
     paint,
 )
-from sora_jax.data.worlds.world import Frames, Setting, Times
+from sora_jax.data.worlds.world import Frames, Setting, Times, check_most
 
 Motion = Literal["left", "right", "up", "down", "still"]
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
@@ -108,6 +108,9 @@ class Sprites:
     most: int = 3
     held_out: bool = False
     said: float = 0.85
+
+    def __post_init__(self) -> None:
+        check_most("sprites", self.most)
 
     @property
     def name(self) -> str:

@@ -83,6 +83,13 @@ class World(Protocol):
         ...
 
 
+def check_most(world: str, most: int, *, least: int = 1, greatest: int | None = None) -> None:
+    """Raises ValueError for a world that cannot have up to so many of what it has."""
+    if most < least or (greatest is not None and most > greatest):
+        bound = f"{least} or more" if greatest is None else f"{least} to {greatest}"
+        raise ValueError(f"{world}: most is {most}; give {bound}")
+
+
 def stream(*key: int) -> np.random.Generator:
     """The random numbers of a key of non-negative integers, the same on every machine."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

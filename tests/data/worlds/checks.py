@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from sora_jax.data.worlds.world import Frames, Setting, Times, World, stream
+from sora_jax.data.worlds.world import FPS, Frames, Setting, Times, World, stream
 
-FPS = 8.0
 SIZES = ((48, 48), (64, 112), (128, 72))
 """(height, width): the smallest, a wide and a tall one."""
 

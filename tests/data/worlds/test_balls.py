@@ -18,8 +18,8 @@ from sora_jax.data.worlds.balls_flight import (
 from sora_jax.data.worlds.palette import COLOURS, PLACES, contrast
 from sora_jax.data.worlds.seeing import Seen
 from sora_jax.data.worlds.shapes import blank, depth_of, finished, paint
-from sora_jax.data.worlds.world import Setting, Times, World, stream
-from tests.data.worlds.checks import FPS, blurred, far, read_back, scenes
+from sora_jax.data.worlds.world import FPS, Setting, Times, World, stream
+from tests.data.worlds.checks import blurred, far, read_back, scenes
 
 WORLD = Balls()
 

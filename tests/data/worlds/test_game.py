@@ -14,7 +14,7 @@ from sora_jax.data.worlds.game import FRAMES_PER_STEP, Game, Play
 from sora_jax.data.worlds.game_rules import COIN, PLAYER, POLICIES, UNCLEAR, WALL, State
 from sora_jax.data.worlds.game_scene import board_of
 from sora_jax.data.worlds.world import Setting, World, stream
-from tests.data.worlds.checks import read_back, scenes
+from tests.data.worlds.checks import blurred, read_back, scenes
 
 WORLD = Game()
 
@@ -54,9 +54,7 @@ def test_reading_gives_back_the_state() -> None:
 def test_reading_is_hardly_harmed_by_blur_and_noise() -> None:
     rng, right = stream(7), []
     for scene, times, size in scenes(WORLD, 30, frames=5):
-        frames = WORLD.render(scene, times, **size).astype(np.float32)
-        frames = ndimage.gaussian_filter(frames, (0, 0.7, 0.7, 0)) + rng.normal(0, 6, frames.shape)
-        read = WORLD.read(np.clip(np.rint(frames), 0, 255).astype(np.uint8))
+        read = WORLD.read(blurred(WORLD.render(scene, times, **size), rng))
         truth = WORLD.truth(scene, times, **size)
         right += [read.place == truth.place, read.colour == truth.colour]
         right += (read.cells == truth.cells).ravel().tolist()

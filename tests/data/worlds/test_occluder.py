@@ -10,8 +10,8 @@ from sora_jax.data.worlds.occluder_scene import LONGEST, Mover, Scene, passage_o
 from sora_jax.data.worlds.occluder_words import event_of
 from sora_jax.data.worlds.palette import COLOURS, PLACES, contrast
 from sora_jax.data.worlds.shapes import KINDS
-from sora_jax.data.worlds.world import Setting, World, stream
-from tests.data.worlds.checks import FPS, blurred, far, read_back, scenes
+from sora_jax.data.worlds.world import FPS, Setting, World, stream
+from tests.data.worlds.checks import blurred, far, read_back, scenes
 
 WORLD = Occluder()
 

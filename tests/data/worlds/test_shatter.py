@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from sora_jax.data.worlds import phrases
 from sora_jax.data.worlds.palette import COLOURS, PLACES
@@ -20,7 +19,7 @@ from sora_jax.data.worlds.shatter_seeing import (
     reassembles,
 )
 from sora_jax.data.worlds.world import FPS, Setting, World, stream
-from tests.data.worlds.checks import far, read_back, scenes
+from tests.data.worlds.checks import blurred, far, read_back, scenes
 
 WORLD = Shatter()
 
@@ -50,9 +49,7 @@ def test_reading_is_hardly_harmed_by_blur_and_noise() -> None:
     rng, right = stream(7), []
     for scene, times, size in scenes(WORLD, 45, frames=17, seed=21):
         times = times[::5]
-        frames = WORLD.render(scene, times, **size).astype(np.float32)
-        frames = ndimage.gaussian_filter(frames, (0, 0.7, 0.7, 0)) + rng.normal(0, 6, frames.shape)
-        read = WORLD.read(np.clip(np.rint(frames), 0, 255).astype(np.uint8))
+        read = WORLD.read(blurred(WORLD.render(scene, times, **size), rng))
         right += agreement(WORLD.truth(scene, times, **size), read)
     assert np.mean(right) > 0.97
 

@@ -15,7 +15,7 @@ from sora_jax.data.worlds import source as sources
 from sora_jax.data.worlds.balls import Balls
 from sora_jax.data.worlds.source import ALL, Worlds
 from sora_jax.data.worlds.sprites import Sprites
-from sora_jax.data.worlds.world import World
+from sora_jax.data.worlds.world import Setting, World, stream
 
 SIZES = (Size(9, 48, 64), Size(5, 64, 40), Size(1, 32, 32))
 
@@ -72,6 +72,14 @@ def test_captions_are_of_two_kinds_and_of_many_phrasings(world: World) -> None:
     assert np.mean([len(text) for text in longs]) > 1.3 * np.mean([len(text) for text in shorts])
     for text in shorts + longs:
         assert text == " ".join(text.split()) and len(text.encode()) < 512
+
+
+@pytest.mark.parametrize("world", ALL, ids=[world.name for world in ALL])
+def test_one_scene_is_told_of_in_many_ways(world: World) -> None:
+    scene = world.scene(stream(0), Setting.of(height=64, width=64, seconds=2.0))
+    told = [world.captions(scene, stream(1, index)) for index in range(60)]
+    for texts in zip(*((caption.text for caption in captions) for captions in told), strict=True):
+        assert len({*texts}) >= 6
 
 
 def test_a_still_has_no_motion_in_its_captions() -> None:

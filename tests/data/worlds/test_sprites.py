@@ -21,7 +21,7 @@ from sora_jax.data.worlds.sprites import (
     short_caption,
 )
 from sora_jax.data.worlds.world import Setting, stream
-from tests.data.worlds.checks import far, read_back, scenes
+from tests.data.worlds.checks import blurred, far, read_back, scenes
 
 WORLD = Sprites()
 
@@ -34,6 +34,16 @@ def test_reading_gives_back_the_state() -> None:
         np.testing.assert_array_equal(read.kind, truth.kind)
         assert far(read.centre, truth.centre) < 0.5
         np.testing.assert_allclose(read.area, truth.area, rtol=0.06, atol=1)
+
+
+def test_blur_and_noise_do_not_matter() -> None:
+    for index, (scene, times, size) in enumerate(scenes(WORLD, 24, frames=5)):
+        truth = WORLD.truth(scene, times, **size)
+        read = WORLD.read(blurred(WORLD.render(scene, times, **size), stream(2, index)))
+        assert read.place == truth.place
+        np.testing.assert_array_equal(read.visible, truth.visible)
+        np.testing.assert_array_equal(read.kind, truth.kind)
+        assert far(read.centre, truth.centre) < 0.5
 
 
 def test_shapes_stay_within_the_picture_and_move_as_they_should() -> None:

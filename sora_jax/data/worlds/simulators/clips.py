@@ -72,9 +72,18 @@ def package(name: str) -> ModuleType:
 
 
 def opened(simulator: Simulator) -> OpenedSimulator:
-    """Runs every clip and writes the manifest. Raises ValueError for stills."""
+    """Runs every clip and writes the manifest. Raises ValueError for stills, and for settings that
+    make no clip."""
     if simulator.size.frames < 2:
         raise ValueError(f"clips of {simulator.name} need 2 frames or more, not {simulator.size}")
+    if simulator.clips < 1 or simulator.seed < 0 or not simulator.fps > 0:
+        raise ValueError(
+            f"{simulator.name}: clips={simulator.clips}, seed={simulator.seed}, "
+            f"fps={simulator.fps}: give one clip or more, a seed from 0 on, and a rate above 0"
+        )
+    for field in ("policies", "rooms"):
+        if not getattr(simulator, field, True):
+            raise ValueError(f"{simulator.name}: {field} is empty; give one or more")
     records = []
     for index in range(simulator.clips):
         records.append(
