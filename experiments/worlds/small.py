@@ -5,8 +5,7 @@
 Images and clips of 9 to 33 frames (33 at 64 x 64 alone), wide, square and tall, 48 to 128 pixels a
 side; but first it learns from small squares alone, of which two cores see many. Ten of eighteen
 clips are sprites, two thirds of these single ones, whose captions are the finest test of a text
-encoder; the other worlds share the rest alike. What comes with the package is the folder of the last
-stage.
+encoder; the other worlds share the rest alike. The folder of the last stage comes with the package.
 """
 
 import dataclasses
