@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from etils.epath import backend
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
@@ -45,6 +46,13 @@ def located(folder: epath.PathLike) -> epath.Path:
     """Returns a folder's full path, which orbax needs; gs:// paths are so already."""
     path = epath.Path(folder).expanduser()
     return path if "://" in str(path) else path.absolute()
+
+
+def _forget_listing(folder: epath.Path) -> None:
+    """Has a remote folder be listed anew, which other processes may have changed: fsspec keeps what
+    it once listed. (Without the package for a bucket, files are TensorFlow's, which forget.)"""
+    with contextlib.suppress(ImportError):
+        backend.fsspec_backend.fs(folder).invalidate_cache()
 
 
 class DamagedError(CheckpointError):
@@ -101,6 +109,7 @@ class Checkpoints:
             except OSError as error:
                 log.error("%s cannot be renamed: %s", self.folder / str(step), error)
         multihost_utils.sync_global_devices(f"checkpoint {step} is set aside")
+        _forget_listing(self.folder)
         self._manager.reload()
 
     def save(self, step: int, *, trees: Mapping[str, Any], records: Mapping[str, Any]) -> None:
@@ -254,6 +263,7 @@ def newest(folder: epath.PathLike) -> epath.Path:
         raise CheckpointError(
             f"{path} holds no checkpoints/ folder: it is no run of sora-jax train"
         )
+    _forget_listing(steps)
     whole = [child for child in steps.iterdir() if child.name.isdigit() and _finished(child)]
     if not whole:
         raise CheckpointError(f"{steps} holds no finished checkpoint yet")
