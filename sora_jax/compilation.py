@@ -80,17 +80,10 @@ def search(
     for stage, boxes in _trained(stages, buckets, (Denoising,)):
         objective: Any = stage.objective
         size, rows = max(boxes, key=lambda box: math.prod(box[0]) * box[1])
-        found = guesses(
-            objective.model,
-            _grid(objective).latent(size),
-            rows=rows,
-            text=objective.text.positions(getattr(objective.text, "length", 1)),
-            moments=stage.optimizer.moment_bytes,
-            on=on,
-        )
+        latent, about = guessed_from(stage, size, rows, on)
         found = [
             each
-            for each in found
+            for each in guesses(objective.model, latent, **about)
             if all(count % (each.mesh.data * each.mesh.fsdp) == 0 for _, count in boxes)
         ]
         if not found:
@@ -122,6 +115,15 @@ def search(
         rest = tuple(box for box in boxes if box != (size, rows))
         plans += _plans(train, rest, on, devices)
     return plans, compared
+
+
+def guessed_from(stage: Train, size: Size, rows: int, on: Slice) -> tuple[Size, dict[str, Any]]:
+    """What `meshes.guess` is told of a transformer's bucket, beside its model: the latent, and what
+    it takes by name."""
+    objective: Any = stage.objective
+    text = objective.text.positions(getattr(objective.text, "length", 1))
+    about = {"rows": rows, "text": text, "moments": stage.optimizer.moment_bytes, "on": on}
+    return _grid(objective).latent(size), about
 
 
 def _trained(

@@ -3,9 +3,10 @@
     pip install "jax[tpu]"
     python experiments/benchmarks/topologies.py [--only 1.3B] [--ways listed]
 
-Each slice gets the mesh that the experiment lists for it, and the one that a search finds, which
-is compared with all chips along fsdp. Every `sora-jax compile` leaves its JSON in `plans` beside
-this file; what is there already is not compiled again. Writes topologies.md from all of them.
+Each slice gets the mesh that the experiment lists for it, and the one that a search finds (the
+same where the list has been brought up to it), which is compared with all chips along fsdp. Every
+`sora-jax compile` leaves its JSON in `plans` beside this file; what is there already is not
+compiled again. Writes topologies.md from all of them.
 """
 
 import argparse
@@ -14,6 +15,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sora_jax import config
+from sora_jax.arrays import Size
+from sora_jax.compilation import guessed_from
+from sora_jax.meshes import Guess, guess, guesses
+from sora_jax.parallel.mesh import Mesh
+from sora_jax.parallel.topology import Slice
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -126,35 +134,68 @@ def row(case: Case, way: str, plan: dict[str, Any]) -> str:
 
 
 def why(case: Case, plans: list[dict[str, Any]]) -> str:
-    """What a search found, beside all chips along fsdp."""
-    name = f"* {case}: "
+    """What a search found, beside all chips along fsdp; and by formulas beside what is next."""
     *compared, found = plans
-    if not compared:
-        clips, chips = found["batch"], found["chips"]
-        return f"{name}{clips} clips cannot be dealt out to {chips} chips along fsdp alone."
-    # With all of a layer computed again, or with what the search found, where that fits.
-    plain = next((each for each in reversed(compared) if each["fits"]), compared[0])
-    parts = [
-        f"{kind} {1000 * found['seconds'][kind]:,.0f} against {1000 * plain['seconds'][kind]:,.0f}"
-        for kind in ("compute", "memory", "exchange")
-        if not plain["refused"]
-    ]
-    fits = "" if plain["fits"] else " All along fsdp does not fit."
-    return f"{name}{found['mesh']}, remat {found['remat']}: {', '.join(parts)} ms.{fits}"
+    parts = [f"* {case}: {found['mesh']}, remat {found['remat']}."]
+    if compared:
+        # With all of a layer computed again, or with what the search found, where that fits.
+        plain = next((each for each in reversed(compared) if each["fits"]), compared[0])
+        if plain["fits"]:
+            times = ", ".join(
+                f"{kind} {1000 * plain['seconds'][kind]:,.0f}" for kind in found["seconds"]
+            )
+            parts.append(f"All along fsdp, remat {plain['remat']}: {times} ms.")
+        else:
+            parts.append("All along fsdp does not fit.")
+    else:
+        parts.append(f"Along fsdp alone {found['batch']} clips do not suffice for all chips.")
+    (stage,) = (
+        each
+        for each in config.read_experiment(PAGE.parents[1] / case.file)
+        if each.name == found["stage"]
+    )
+    size = Size(*map(int, case.bucket.split("x")))
+    latent, about = guessed_from(stage, size, found["batch"], Slice(case.topology))
+    model = stage.objective.model
+    mesh = Mesh(data=1, **{axis: int(n) for axis, n in _axes(found["mesh"])})
+    other = next((g for g in guesses(model, latent, **about) if g.mesh != mesh), None)
+    own = guess(model, latent, mesh=mesh, remat=found["remat"], **about)
+    if other:
+        parts.append(f"By formulas: {own.why}; the next mesh, {_named(other)}: {other.why}.")
+    order = ("none", "save_attention", "full", "offload")
+    for remat in order[: order.index(found["remat"])]:
+        more = guess(model, latent, mesh=mesh, remat=remat, **about)
+        fits = f"{more.bytes / 2**30:.0f} GiB of {found['hbm'] / 2**30:.0f}"
+        parts.append(f"With remat {remat} it would take {fits}.")
+    return " ".join(parts)
+
+
+def _axes(mesh: str) -> list[tuple[str, str]]:
+    return [(axis, n) for axis, _, n in (part.partition("=") for part in mesh.split())]
+
+
+def _named(one: Guess) -> str:
+    axes = ("data", "fsdp", "sequence", "tensor")
+    sides = {axis: getattr(one.mesh, axis) for axis in axes}
+    return " ".join(f"{axis}={n}" for axis, n in sides.items() if n > 1) + f", remat {one.remat}"
 
 
 def page(out: Path) -> str:
     rows, reasons = [], []
     for case in CASES:
+        plans: list[tuple[str, dict[str, Any]]] = []
         for way in WAYS:
             path = case.path(way, out)
             if not path.exists():
                 continue
-            plans = json.loads(path.read_text())
-            ways = [*["all along fsdp"] * (len(plans) - 1), way]
-            rows += [row(case, name, plan) for name, plan in zip(ways, plans, strict=True)]
+            *compared, found = json.loads(path.read_text())
             if way == "search":
-                reasons.append(why(case, plans))
+                reasons.append(why(case, [*compared, found]))
+            if plans and all(plans[0][1][what] == found[what] for what in ("mesh", "remat")):
+                plans = [("listed, and found", plans[0][1])]
+            else:
+                plans += [*(("all along fsdp", each) for each in compared), (way, found)]
+        rows += [row(case, name, plan) for name, plan in plans]
     columns = f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"
     table = "\n".join((*columns, *rows))
     found = "\n".join(("", "## What the search found", "", *reasons, "")) if reasons else ""

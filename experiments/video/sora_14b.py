@@ -66,11 +66,10 @@ experiment = (
         steps=400_000,
         ema=0.9999,
         mesh=Mesh(data=1, fsdp=-1),
-        # What `sora-jax compile --search` found on v5p. On v6e it found four chips a clip, which is
-        # as fast as eight here and has a little more to exchange.
+        # Those that `sora-jax compile --search` found; see benchmarks/topologies.md.
         meshes={
             "v5p:4x4x4": Mesh(data=1, fsdp=32, sequence=2),
-            "v6e:16x16": Mesh(data=1, fsdp=32, sequence=8),
+            "v6e:16x16": Mesh(data=1, fsdp=64, sequence=4),
         },
         remats={"v5p:4x4x4": "save_attention"},
         evaluators=(
