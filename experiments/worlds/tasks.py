@@ -3,9 +3,10 @@
     python experiments/worlds/tasks.py [CHECKPOINT] --out tasks
 
 Every task gets clips of one shape and their captions, by default 32 of 17 frames and 64 x 64
-pixels; `sizes` animates and extends wide and tall ones, `image` makes stills. Beside the model
-stand what real clips have (the ceiling), these as the autoencoder gives them back, and what a hard
-cut, a cross-fade or a frozen frame have (the floors), by the same measures (`evaluation.joins`):
+pixels; `sizes` animates and extends wide and tall ones, `image` makes stills. What takes most time,
+`sizes` and the diversity of beginnings, is of FEW clips. Beside the model stand what real clips
+have (the ceiling), these as the autoencoder gives them back, and what a hard cut, a cross-fade or a
+frozen frame have (the floors), by the same measures (`evaluation.joins`):
 
     given back    PSNR of the given frames, less that of the autoencoder's own reconstruction, dB
     seam          the change at the join over the median change around it
@@ -19,6 +20,13 @@ cut, a cross-fade or a frozen frame have (the floors), by the same measures (`ev
     faithfulness  PSNR of an edited clip against the clip, dB, by strength
     slots         the share of colour, shape, motion and place that are those of the edit's prompt
     border        the change across the border of a region, over that between other columns
+    connect S     by strength: at 0.0 both clips go on and one fades into the other, at 1.0 the
+                  model alone leads over, and of 0 to 1 to 0 (0, 0.67, 0.67 and 0 of the four
+                  latents) it makes the middle of the fade. Between the clips of the other arms all
+                  stands still, in every row: cut, for half of the 16 frames the last of the first
+                  clip, then the first of the second; fade, the one fading evenly into the other;
+                  frozen, the last of the first until the second begins. Real and codec: one clip,
+                  going on.
     towards B     connect: slots of a frame like the second clip's, less those like the first's, by
                   rank with the frames of each clip; largest step from a frame to the next
     at once       connect: the largest change from a frame to the next, of all change from the first
@@ -27,7 +35,7 @@ cut, a cross-fade or a frozen frame have (the floors), by the same measures (`ev
 Loops of clips and connect have no prompt; all others are guided by --guidance on their captions.
 
 Writes OUT/tasks.md, OUT/tasks.json and a sheet for each task, after each of them. What tasks.json
-holds of other tasks, by the same model, settings and measures, stays on the page.
+holds of other tasks, by the same model, settings and code, stays on the page.
 """
 
 import argparse
@@ -60,11 +68,19 @@ SIZE = Size(17, 64, 64)
 NEW = 16
 """Frames that are made anew in each task."""
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
+LEADS = {"0.0": 0.0, "1.0": 1.0, "0 to 1 to 0": (0.0, 1.0, 0.0)}
+"""Strengths of connect."""
 BEGINNINGS = 3
 SHOWN = 6
+FEW = 12
+"""Clips, at most, of what takes most time: `sizes`, and the diversity of beginnings."""
+SPANS = {"Spearman towards B": (-1, 1), "largest step towards B": (0, 2), "at once": (0, 1)}
+"""What single values of measures can lie in."""
 
 Frames = np.ndarray
 Clips = list[Frames]
+Scores = dict[str, list[float]]
+"""The value of each clip, by measure."""
 
 
 class Tasks:
@@ -81,9 +97,9 @@ class Tasks:
         codec = pipeline.codec()
         self.back = [codec.decode(codec.encode(clip))[0] for clip in self.given]
         self.coded = [codec.decode(codec.encode(clip))[0] for clip in self.true]
-        self.moving = [
-            i for i, case in enumerate(self.asked) if case.scene.sprites[0].motion != "still"
-        ]
+        self.moving = _moving(self.asked)
+        self.few = min(FEW, scenes)
+        self.real: dict[tuple[bool, int], dict[str, Scores]] = {}
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.sheets: list[str] = []
@@ -101,10 +117,18 @@ class Tasks:
         told = {arm: [mean.value, mean.low, mean.high] for arm, mean in means.items()}
         self.rows.append({"task": task, "measure": measure, **told})
 
-    def each(self, task: str, make: Callable[[int], Frames]) -> Clips:
-        """What is made of each clip, and a sheet of the first."""
-        made = [make(index) for index in track(range(len(self.given)), task, transient=True)]
-        self.draw(task, made[:SHOWN], self.captions[:SHOWN])
+    def tell(self, task: str, **arms: Scores) -> None:
+        """A row for each measure of the model, with the arms that have it."""
+        for measure in arms["model"]:
+            values = {arm: found[measure] for arm, found in arms.items() if measure in found}
+            self.row(task, measure, span=SPANS.get(measure), **values)
+
+    def each(self, task: str, make: Callable[[int], Frames], *, count: int | None = None) -> Clips:
+        """What is made of each clip, or of the first `count`, and a sheet of some."""
+        clips = range(len(self.given) if count is None else count)
+        made = [make(index) for index in track(clips, task, transient=True)]
+        shown = made[:SHOWN]
+        self.draw(task, shown, self.captions[: len(shown)])
         return made
 
     def draw(self, name: str, clips: Clips, captions: Sequence[str], columns: int = 9) -> None:
@@ -118,44 +142,35 @@ class Tasks:
         """The settings for clip `index`: each clip has noise of its own, each seed another."""
         return self.settings | {"seed": BEGINNINGS * index + seed}
 
-    def others(self, clips: Clips) -> Clips:
-        return [*clips[1:], clips[0]]
+    def others(self, each: list[Any]) -> list[Any]:
+        """Those of the next clip."""
+        return [*each[1:], each[0]]
 
     def given_back(self, task: str, pairs: Sequence[tuple[Frames, Frames, Frames]]) -> None:
-        """Of (made, given, reconstruction); equal frames count as 100 dB."""
-
-        def likeness(one: Frames, other: Frames) -> float:
-            return float(np.minimum(psnr(one, other), 100).mean())
-
-        lost = [likeness(made, true) - likeness(back, true) for made, true, back in pairs]
-        true, back = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
-        cut = [
-            likeness(other, one) - likeness(coded, one)
-            for other, one, coded in zip(self.others(true), true, back, strict=True)
-        ]
-        self.row(task, "given back, dB", model=lost, cut=cut)
+        """Of (made, given, reconstruction)."""
+        others = self.others([true for _, true, _ in pairs])
+        self.row(
+            task,
+            "given back, dB",
+            model=[joins.given_back(*each) for each in pairs],
+            cut=[
+                joins.given_back(other, true, back)
+                for other, (_, true, back) in zip(others, pairs, strict=True)
+            ],
+        )
 
     def join(self, task: str, made: Clips, at: int, real: Clips, real_at: int) -> None:
-        """Seam and velocity at frame `at` of what was made, `real_at` of real clips; after a single
-        frame, which has no velocity, the seam alone."""
-        cut = [joins.hard_cut(*p, real_at) for p in zip(real, self.others(real), strict=True)]
-        fade = [
-            joins.cross_fade(*p, real_at - 2, real_at + 2)
-            for p in zip(real, self.others(real), strict=True)
-        ]
-        still = [joins.frozen(clip, real_at, len(clip) - real_at) for clip in real]
-        coded = self.coded if real is self.true else self.back
-        arms = {"real": real, "codec": coded, "cut": cut, "fade": fade, "frozen": still}
-        for name, measure, of in (
-            ("seam", joins.seam_ratio, range(len(real))),
-            ("velocity, px", joins.velocity_mismatch, self.moving),
-        )[: 1 if at == 1 else 2]:
-            self.row(
-                task,
-                name,
-                model=[measure(made[i], at) for i in of],
-                **{arm: [measure(clips[i], real_at) for i in of] for arm, clips in arms.items()},
-            )
+        """Seam and velocity at frame `at` of what was made, `real_at` of real clips."""
+        self.tell(task, model=_joined(made, at, self.moving), **self.beside(real, real_at))
+
+    def beside(self, real: Clips, at: int) -> dict[str, Scores]:
+        """Seam and velocity of the other arms at frame `at`; `real` is `true` or `given`."""
+        known = (real is self.true, at)
+        if known not in self.real:
+            coded = self.coded if real is self.true else self.back
+            arms = {"real": real, "codec": coded, **_floors(real, self.others(real), at)}
+            self.real[known] = {arm: _joined(c, at, self.moving) for arm, c in arms.items()}
+        return self.real[known]
 
     def animate(self) -> None:
         made = self.each(
@@ -209,8 +224,8 @@ class Tasks:
     def sizes(self) -> None:
         for size in (Size(17, 64, 112), Size(17, 112, 64), Size(17, 56, 96)):
             longer = size._replace(frames=size.frames + NEW)
-            asked = cases(Text(size=longer), len(self.given), seed=11)
-            real = [case.frames() for case in asked]
+            asked = cases(Text(size=longer), self.few, seed=11)
+            real, moving = [case.frames() for case in asked], _moving(asked)
             animated, extended = [], []
             for case, clip in track(list(zip(asked, real, strict=True)), str(size), transient=True):
                 given = clip[: size.frames]
@@ -221,17 +236,16 @@ class Tasks:
                 extended.append(made.frames)
             short = [dataclasses.replace(case, size=size) for case in asked]
             self.slots(f"animate {size}", animated, short)
-            self.row(
-                f"extend {size}",
-                "seam",
-                model=[joins.seam_ratio(clip, size.frames) for clip in extended],
-                real=[joins.seam_ratio(clip, size.frames) for clip in real],
+            at = size.frames
+            arms = {"model": extended, "real": real, **_floors(real, self.others(real), at)}
+            self.tell(
+                f"extend {size}", **{arm: _joined(clips, at, moving) for arm, clips in arms.items()}
             )
-            self.row(
-                f"extend {size}",
-                "velocity, px",
-                model=[joins.velocity_mismatch(clip, size.frames) for clip in extended],
-                real=[joins.velocity_mismatch(clip, size.frames) for clip in real],
+            shown = slice(SHOWN // 2)
+            self.draw(
+                f"sizes {size}",
+                [*animated[shown], *extended[shown]],
+                [f"{how}: {c.caption}" for how in ("animate", "extend") for c in asked[shown]],
             )
 
     def forward(self) -> None:
@@ -260,18 +274,24 @@ class Tasks:
             ).frames
 
         made = [
-            self.each(f"extend backward {seed}", lambda i, seed=seed: begun(i, seed))
+            self.each(
+                f"extend backward {seed}",
+                lambda i, seed=seed: begun(i, seed),
+                count=self.few if seed else None,
+            )
             for seed in range(BEGINNINGS)
         ]
         kept = [clip[NEW:] for clip in made[0]]
         self.given_back("extend backward", list(zip(kept, given, back, strict=True)))
         self.join("extend backward", made[0], NEW, self.true, NEW)
-        self.diverse("sprites", self.true, [[c[:NEW] for c in clips] for clips in made])
+        first = slice(self.few)
+        begun_so = [[clip[:NEW] for clip in clips[first]] for clips in made]
+        self.diverse("sprites", self.true[first], begun_so)
         for suite in (SUITES["painting"], SUITES["shots"]):
             size, world = SIZE._replace(frames=SIZE.frames + NEW), suite.world.name
-            asked = cases(resized(suite, size), len(given), seed=11)
+            asked = cases(resized(suite, size), self.few, seed=11)
             true = [case.frames() for case in asked]
-            begun_so: list[Clips] = []
+            begun_so = []
             for seed in range(BEGINNINGS):
                 how = {"direction": "backward", "frames": NEW}
                 begun_so.append(
@@ -302,7 +322,10 @@ class Tasks:
             "diversity, grey levels",
             model=[joins.diversity(each) for each in zip(*beginnings, strict=True)],
             codec=[joins.diversity(pair) for pair in twice],
-            cut=[joins.diversity(p) for p in zip(true, self.others(true), strict=True)],
+            cut=[
+                joins.diversity([clip[:NEW] for clip in pair])
+                for pair in zip(true, self.others(true), strict=True)
+            ],
         )
 
     def loop(self) -> None:
@@ -356,7 +379,7 @@ class Tasks:
         )
 
     def edit(self) -> None:
-        suite, targets = Text(size=SIZE), self.asked[1:] + self.asked[:1]
+        suite, targets = Text(size=SIZE), self.others(self.asked)
         far, right, unlike = [], [], self.others(self.given)
         unedited = [_slots(suite, c, m) for c, m in zip(targets, self.back, strict=True)]
         true = [_slots(suite, c, m) for c, m in zip(targets, self.others(self.given), strict=True)]
@@ -416,12 +439,31 @@ class Tasks:
         )
 
     def connect(self) -> None:
-        for strength in (0.0, 1.0):
-            self.connected(strength)
+        first, second = self.given, self.others(self.given)
+        # The clips at rest before and after, and what leads from one to the other.
+        rest = [
+            (a[-1:].repeat(NEW, 0), b[:1].repeat(NEW, 0))
+            for a, b in zip(first, second, strict=True)
+        ]
+        middles = {
+            "cut": [joins.hard_cut(*each, NEW // 2) for each in rest],
+            "fade": [joins.cross_fade(*each, 0, NEW - 1) for each in rest],
+            "frozen": [before for before, _ in rest],
+        }
+        floors = {
+            arm: self.led([np.concatenate(each) for each in zip(first, over, second, strict=True)])
+            for arm, over in middles.items()
+        }
+        real = self.beside(self.true, SIZE.frames)
+        ceilings = {arm: real[arm] for arm in ("real", "codec")}
+        for name, strength in LEADS.items():
+            made = self.connected(f"connect {name}", second, strength)
+            for part, found in self.led(made).items():
+                beside = {arm: scores[part] for arm, scores in floors.items()}
+                self.tell(f"connect {name}{part}", model=found, **ceilings, **beside)
 
-    def connected(self, strength: float) -> None:
-        second = self.others(self.given)
-        task = f"connect {strength}"
+    def connected(self, task: str, second: Clips, strength: float | Sequence[float]) -> Clips:
+        """Each clip led over to the second."""
         made = self.each(
             task,
             lambda i: (
@@ -430,74 +472,36 @@ class Tasks:
                 ).frames
             ),
         )
-        triples = [
-            (np.concatenate([m[: SIZE.frames], m[-SIZE.frames :]]), np.concatenate([a, b]), back)
-            for m, a, b, back in zip(
-                made,
-                self.given,
-                second,
-                [
-                    np.concatenate(pair)
-                    for pair in zip(self.back, self.others(self.back), strict=True)
-                ],
-                strict=True,
-            )
-        ]
-        self.given_back(task, triples)
-        self.join(f"{task}, first join", made, SIZE.frames, self.true, SIZE.frames)
-        self.join(f"{task}, second join", made, SIZE.frames + NEW, self.true, SIZE.frames)
-        pairs = list(zip(self.asked, self.asked[1:] + self.asked[:1], strict=True))
-        steps = range(SIZE.frames - 1, SIZE.frames + NEW + 1)
-
-        def ways(clips: Clips) -> list[list[float]]:
-            return [
-                [_towards(*pair, clip[at]) for at in steps]
-                for pair, clip in zip(pairs, clips, strict=True)
-            ]
-
-        # The clips at rest before and after, and what leads from one to the other in no time or
-        # evenly.
-        still = [
-            (a[-1:].repeat(NEW, 0), b[:1].repeat(NEW, 0))
-            for a, b in zip(self.given, second, strict=True)
-        ]
-        middles = {
-            "cut": [joins.hard_cut(*each, NEW // 2) for each in still],
-            "fade": [joins.cross_fade(*each, 0, NEW - 1) for each in still],
-        }
-        arms = {"model": made} | {
-            arm: [
-                np.concatenate([a, m, b])
-                for a, m, b in zip(self.given, between, second, strict=True)
-            ]
-            for arm, between in middles.items()
-        }
-        found = {arm: ways(clips) for arm, clips in arms.items()}
-        self.row(
-            task,
-            "Spearman towards B",
-            span=(-1, 1),
-            **{arm: [joins.monotone(way) for way in each] for arm, each in found.items()},
+        kept = [np.concatenate([m[: SIZE.frames], m[-SIZE.frames :]]) for m in made]
+        given, back = (
+            [np.concatenate(pair) for pair in zip(clips, self.others(clips), strict=True)]
+            for clips in (self.given, self.back)
         )
-        self.row(
-            task,
-            "largest step towards B",
-            span=(0, 2),
-            **{arm: [np.abs(np.diff(way)).max() for way in each] for arm, each in found.items()},
-        )
-        between = slice(steps.start, steps.stop)
-        self.row(
-            task,
-            "at once",
-            span=(0, 1),
-            **{
-                arm: [(c := joins.changes(clip[between])).max() / c.sum() for clip in clips]
-                for arm, clips in arms.items()
+        self.given_back(task, list(zip(kept, given, back, strict=True)))
+        return made
+
+    def led(self, clips: Clips) -> dict[str, Scores]:
+        """What is measured of clips that lead from each clip to the next, by part: at their joins,
+        and from the last frame of the first to the first of the second."""
+        first, second = SIZE.frames, SIZE.frames + NEW
+        between = [clip[first - 1 : second + 1] for clip in clips]
+        pairs = zip(self.asked, self.others(self.asked), between, strict=True)
+        ways = [[_towards(a, b, frame) for frame in frames] for a, b, frames in pairs]
+        changes = [joins.changes(frames) for frames in between]
+        # Where the second clip is one in which something moves.
+        later = [(index - 1) % len(clips) for index in self.moving]
+        return {
+            ", first join": _joined(clips, first, self.moving),
+            ", second join": _joined(clips, second, later),
+            "": {
+                "Spearman towards B": [joins.monotone(way) for way in ways],
+                "largest step towards B": [float(np.abs(np.diff(way)).max()) for way in ways],
+                "at once": [float(change.max() / change.sum()) for change in changes],
             },
-        )
+        }
 
     def retake(self) -> None:
-        targets = self.asked[1:] + self.asked[:1]
+        targets = self.others(self.asked)
         made = self.each(
             "retake of frames 5 to 13",
             lambda i: (
@@ -535,10 +539,10 @@ class Tasks:
         self.row(
             "retake of the left half",
             "border",
-            model=[_border(clip, 32) for clip in half],
-            real=[_border(clip, 32) for clip in self.given],
+            model=[joins.border_ratio(clip, 32) for clip in half],
+            real=[joins.border_ratio(clip, 32) for clip in self.given],
             cut=[
-                _border(np.concatenate([b[:, :, :32], a[:, :, 32:]], axis=2), 32)
+                joins.border_ratio(np.concatenate([b[:, :, :32], a[:, :, 32:]], axis=2), 32)
                 for a, b in zip(self.given, self.others(self.given), strict=True)
             ],
         )
@@ -575,10 +579,28 @@ def _slots(suite: Text, case: Case, frames: Frames) -> float:
     return float(np.mean([scores[name] for name in ("colour", "shape", "motion", "place")]))
 
 
-def _border(frames: Frames, at: int) -> float:
-    """The change of pixels from column `at` - 1 to `at`, over the mean of other columns."""
-    change = np.abs(np.diff(frames.astype(float), axis=2)).mean(axis=(0, 1, 3))
-    return float((change[at - 1] + 0.25) / (np.delete(change, at - 1).mean() + 0.25))
+def _moving(asked: list[Case]) -> list[int]:
+    """The clips in which something moves."""
+    return [i for i, case in enumerate(asked) if case.scene.sprites[0].motion != "still"]
+
+
+def _floors(real: Clips, others: Clips, at: int) -> dict[str, Clips]:
+    """Real clips that are cut to others at a frame, fade into them around it, or freeze there."""
+    pairs = list(zip(real, others, strict=True))
+    return {
+        "cut": [joins.hard_cut(*pair, at) for pair in pairs],
+        "fade": [joins.cross_fade(*pair, at - 2, at + 2) for pair in pairs],
+        "frozen": [joins.frozen(clip, at, len(clip) - at) for clip in real],
+    }
+
+
+def _joined(clips: Clips, at: int, moving: list[int]) -> Scores:
+    """The seam of clips at a frame, and the velocity of those that move; after a single frame,
+    which has no velocity, the seam alone."""
+    found = {"seam": [joins.seam_ratio(clip, at) for clip in clips]}
+    if at > 1:
+        found["velocity, px"] = [joins.velocity_mismatch(clips[i], at) for i in moving]
+    return found
 
 
 def _towards(first: Case, second: Case, frame: Frames) -> float:
@@ -590,11 +612,17 @@ def _towards(first: Case, second: Case, frame: Frames) -> float:
 
 
 ABOUT = """`python experiments/worlds/tasks.py --scenes {scenes}`: clips of {size} pixels of one
-sprite, {steps} steps, guidance {guidance}; loops of clips and connect without a prompt. Means with
-their 95 % intervals; beside the model, what real clips have, the autoencoder's reconstructions, and
-a hard cut, a cross-fade and a frozen frame. Each sheet shows clips one below the other, nine frames
-of each, under the captions of the clips that were given. What is measured is told at the head of
+sprite, {steps} steps, guidance {guidance}; loops of clips and connect without a prompt. Wide and
+tall sizes, and the diversity of beginnings, are of {few} clips. Means with their 95 % intervals;
+beside the model, what real clips have, the autoencoder's reconstructions, and a hard cut, a
+cross-fade and a frozen frame. The number behind `edit` and `connect` is a strength; of connect
+these three stand still between the clips, for 16 frames that are cut in their middle, fade evenly,
+or hold the first clip's last frame until the second begins. What is measured is told at the head of
 the script.
+
+A sheet shows what was made, one clip below the other, nine frames of each (of images, their one),
+under the caption of the clip that was given or of what was asked for: of edits, retakes and connect
+that of the (first) clip. Sheets of beginnings show one ending that was begun three times.
 """
 
 TASKS = (
@@ -616,12 +644,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     pipeline = sora_jax.load(given.checkpoint)
     settings = {"steps": given.steps, "guidance": given.guidance}
-    measures = b"".join(Path(file).read_bytes() for file in (__file__, joins.__file__))
     about = settings | {
         "scenes": given.scenes,
+        "few": min(FEW, given.scenes),
         "size": str(SIZE),
         "model": pipeline.fingerprint(),
-        "measures": hashlib.sha256(measures).hexdigest()[:16],
+        "code": _code(),
     }
     found = _found(out / "tasks.json", about)
     tasks = Tasks(pipeline, given.scenes, settings, out)
@@ -650,8 +678,18 @@ def main() -> None:
     sys.exit(failed)
 
 
+def _code() -> str:
+    """Tells this script, and what makes, reads and measures its clips, from other versions."""
+    root, parts = Path(sora_jax.__file__).parent, ("generation", "evaluation", "data/worlds")
+    files = [
+        Path(__file__),
+        *(file for part in parts for file in sorted((root / part).rglob("*.py"))),
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
 def _found(file: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run measured of other tasks, if by the same model, settings and measures."""
+    """What an earlier run measured of other tasks, if by the same model, settings and code."""
     if file.exists():
         kept = json.loads(file.read_text())
         if kept.get("about") == about:
@@ -678,8 +716,11 @@ def _write(out: Path, source: str, about: dict[str, Any], found: dict[str, Any])
         f"\n## {Path(name).stem.replace('_', ' ').capitalize()}\n\n![{Path(name).stem}]({name})"
         for name in drawn
     )
+    spent = {name: found[name]["seconds"] for name in TASKS if name in found}
+    each = ", ".join(f"{name} {seconds}" for name, seconds in spent.items())
     (out / "tasks.md").write_text(
-        f"# The tasks of {source}\n\n{ABOUT.format(**about)}\n{_table(found)}\n{sheets}\n"
+        f"# The tasks of {source}\n\n{ABOUT.format(**about)}\n"
+        f"Seconds: {each}; {sum(spent.values())} in all.\n\n{_table(found)}\n{sheets}\n"
     )
 
 

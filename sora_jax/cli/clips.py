@@ -85,7 +85,9 @@ def loaded(flags: Flags, paths: list[str], *, frames: int, like: str | None = No
     from sora_jax.training.programs import keep_in, of_user
 
     settings: Any = {k: v for k, v in flags.settings().items() if k in Settings.__annotations__}
-    Sampling.of(**settings)
+    # Of the first clip and of the last.
+    for seed in (flags.seed, flags.seed + len(paths) - 1):
+        Sampling.of(**settings, seed=seed)
     for path in paths:
         # How many frames a file has is known when the model's rate is; one suits any format.
         check_output(path, frames=1 if like else frames)

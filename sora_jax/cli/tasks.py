@@ -142,18 +142,21 @@ def connect(
     prompt: Prompt = "",
     *,
     frames: int = 16,
-    strength: float = 0.0,
+    strength: tuple[float, ...] = (0.0,),
     flags: Task = TaskFlags(),
 ) -> None:
     """Lead from one clip over to another.
+
+    By default both clips go on, and one fades into the other while both move: the model makes how
+    they go on, but not the transition, which is a cross-fade. --strength leaves it to the model.
 
     Args:
         first: the file of the first clip.
         second: the file of the second, which is made the size of the first.
         prompt: what is to happen between them.
         frames: between them.
-        strength: how much of the cross-fade of the two, which both go on in, is made anew; 1 leaves
-            all to the model.
+        strength: how much of the cross-fade the model makes anew: 0 (nothing) to 1 (all); several
+            are spread evenly over what lies between, so that 0 1 0 leaves its middle to the model.
     """
     from sora_jax.generation.settings import strengths
 
@@ -176,16 +179,20 @@ def retake(
     box: tuple[int, int, int, int] | None = None,
     flags: Task = TaskFlags(),
 ) -> None:
-    """Make a part of a clip anew.
+    """Make a part of a clip anew: a --span of its frames, a --box of its pictures, or both.
 
     Args:
         video: the file.
         prompt: what it is to show.
         span: the first frame of that part, and the one after its last, from 0 on and at the rate of
-            the model, which may not be that of the file. Enlarged to whole latents.
+            the model, which may not be that of the file. Enlarged to whole latents. With a box
+            alone, all frames.
         box: its top, left, bottom and right in pixels, after the file is fitted into --height and
-            --width. Enlarged to whole latents.
+            --width. Enlarged to whole latents. With a span alone, whole pictures.
     """
+    from sora_jax.generation.tasks import check_part
+
+    check_part(span, box)
     _run(
         flags,
         prompt,

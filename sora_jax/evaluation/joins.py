@@ -1,8 +1,10 @@
 """How well what is made joins what was given, pixel by pixel and move by move.
 
-Every measure is told the frame at which the new part begins, and has values that speak for
-themselves: what real clips have at a frame in their middle (the ceiling), and what a hard cut, a
-cross-fade or a frozen frame have (the floors).
+A measure of a join is told the frame, or the column, at which the new part begins. `loop_closure`,
+`colour_drift` and `diversity` are of whole clips, `given_back` of the frames that were given, and
+`monotone` of numbers. Each has values that speak for themselves: what real clips have (the
+ceiling), at a frame in their middle if it is a join; and what a hard cut, a cross-fade or a frozen
+frame have (the floors).
 """
 
 from __future__ import annotations
@@ -16,10 +18,15 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from scipy import stats
 
+from sora_jax.evaluation.frames import psnr
+
 Frames = UInt8[ndarray, "frames height width 3"]
 
 # A quarter of a grey level: still pictures change by less, and would divide by nothing.
 _STILL = 0.25
+
+# PSNR of equal frames, in dB, which would be infinite.
+_EQUAL = 100.0
 
 # Windows of 16 x 16 pixels, one every 4, moved by up to 6 in each direction.
 _WINDOW, _STRIDE, _REACH = 16, 4, 6
@@ -117,6 +124,45 @@ def _over_windows(
     tall, wide = min(_WINDOW // _STRIDE, rows), min(_WINDOW // _STRIDE, columns)
     ends = total[:, tall:, wide:] + total[:, :-tall, :-wide]
     return (ends - total[:, tall:, :-wide] - total[:, :-tall, wide:]) / (tall * wide * _STRIDE**2)
+
+
+def border_ratio(frames: Frames, at: int) -> float:
+    """The change of pixels from column `at` - 1 to column `at`, over the mean of that between other
+    columns: 1 without a border there.
+
+    Raises ValueError for a column without one on both sides, and where there are no others.
+    """
+    width = frames.shape[2]
+    if not 1 <= at < width:
+        raise ValueError(f"column {at} has no column on both sides in a picture of {width}")
+    if width < 3:
+        raise ValueError(f"{width} columns have no change to compare a border with; give 3")
+    change = np.abs(np.diff(frames.astype(np.float64), axis=2)).mean(axis=(0, 1, 3))
+    return float((change[at - 1] + _STILL) / (np.delete(change, at - 1).mean() + _STILL))
+
+
+def given_back(
+    made: UInt8[ndarray, "_ _ _ 3"],
+    given: UInt8[ndarray, "_ _ _ 3"],
+    back: UInt8[ndarray, "_ _ _ 3"],
+) -> float:
+    """How much better than the autoencoder alone what is made holds the frames that were given: the
+    mean PSNR of these in it less that in their reconstruction, in dB. 0 where nothing is lost on
+    the way; equal frames count as 100 dB.
+
+    made   the frames of what is made that were given.
+    given  these as they were.
+    back   these as the autoencoder gives them back.
+
+    Raises ValueError for frames of other numbers or sizes, and for none.
+    """
+    if not made.shape == given.shape == back.shape or not given.size:
+        raise ValueError(
+            f"what is given back is told of equally many frames of one size, not of {made.shape}, "
+            f"{given.shape} and {back.shape}"
+        )
+    own, codec = (float(np.minimum(psnr(one, given), _EQUAL).mean()) for one in (made, back))
+    return own - codec
 
 
 def colour_drift(frames: Frames, hop: int) -> float:

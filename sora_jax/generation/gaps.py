@@ -8,6 +8,7 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sora_jax.arrays import HostOrDevice, Size
 from sora_jax.generation.canvas import RING_CONTEXT, Canvas
@@ -131,14 +132,17 @@ class Gaps(GenerativeModel):
         *,
         begins: bool = False,
         over: Latents | None = None,
-        strength: float = 1.0,
+        level: float | Float[np.ndarray, "_ 1 1"] = 1.0,
     ) -> Latents:
         """Returns `count` latents, at most `most_between`, that lead from the end of some to the
         beginning of others.
 
-        begins          says that the first of `before` is the first of a clip.
-        over, strength  so many latents that are edited to be what lies between, and how much.
+        begins       says that the first of `before` is the first of a clip.
+        over, level  so many latents that are edited to be what lies between, and the start level of
+                     all or of each.
         """
+        if over is not None and not np.any(level):
+            return over  # nothing is left to make
         window = self.window or 1 + before.shape[1] + count + after.shape[1]
         room = window - count - 1
         tail = before[:, -(room - min(room // 2, after.shape[1])) :]
@@ -148,7 +152,7 @@ class Gaps(GenerativeModel):
         canvas = blank_like(before, gap + count + head.shape[1])
         canvas = canvas.put(tail, at=at).put(head, at=gap + count)
         if over is not None:
-            canvas = canvas.put(over, at=gap, level=strength)
+            canvas = canvas.put(over, at=gap, level=level)
         return self.sampled(canvas, prompt, how)[:, gap : gap + count]
 
     def most_between(self, given: int) -> int | None:

@@ -24,7 +24,7 @@ class Settings(TypedDict, total=False):
               interval of times, a rescaling, and a scale for what is given. None, the default, is
               the task's own: 3, and for `loop` and `connect` 1.5 for what is given besides, which
               they keep where a number is given. Without a prompt there is nothing to follow.
-    seed      the same seed gives the same clip. 0.
+    seed      the same seed gives the same clip; an integer of 64 bits with a sign. 0.
     negative  what to be guided away from.
     held      the diffusion time at which the model is shown what is given; a little, such as 0.02,
               frees its movement. 0.
@@ -47,6 +47,15 @@ def strengths(asked: float | Sequence[float]) -> Float[np.ndarray, "moments"]:
     if levels.ndim > 1 or not levels.size or not np.all((levels >= 0) & (levels <= 1)):
         raise ValueError(f"strength={asked}: give numbers in 0..1")
     return levels
+
+
+def spread(
+    levels: Float[np.ndarray, "moments"], count: int
+) -> Float[np.ndarray, "latent_frames 1 1"]:
+    """Returns the start level of each of `count` latent frames: `levels` evenly spread over them,
+    from the first to the last, with levels between."""
+    moments = np.linspace(0, 1, len(levels))
+    return np.interp(np.linspace(0, 1, count), moments, levels)[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,8 @@ class Sampling:
         impossible values."""
         if not 0 <= held <= 1:
             raise ValueError(f"held={held}: give a diffusion time in 0..1")
+        if not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed={seed}: give an integer from -2^63 to 2^63 - 1")
         if guidance is None:
             guidance = own
         elif not isinstance(guidance, Guidance):

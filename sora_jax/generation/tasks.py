@@ -19,7 +19,7 @@ from sora_jax.generation.gaps import BETWEEN, Gaps, blank_like
 from sora_jax.generation.inputs import Frames, Given, read_frames
 from sora_jax.generation.pixels import PREROLL, Codec
 from sora_jax.generation.rollout import LEAST
-from sora_jax.generation.settings import Sampling, Settings, strengths
+from sora_jax.generation.settings import Sampling, Settings, spread, strengths
 
 log = logging.getLogger("sora_jax")
 
@@ -167,8 +167,7 @@ class Tasks(Gaps):
         old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(*old.shape[:3])
         count = self.vae.latent_size(size).frames
-        moments = np.linspace(0, 1, len(levels)), np.linspace(0, 1, count)
-        level = np.interp(moments[1], moments[0], levels)[:, None, None]
+        level = spread(levels, count)
         given = not level.all() or self.in_parts(count)
         codec, how = self._ready(prompt, size, how, given=given, encodes=len(old))
         latent = codec.encode(old)
@@ -184,7 +183,7 @@ class Tasks(Gaps):
         *,
         prompt: str = "",
         frames: int = 16,
-        strength: float = 0.0,
+        strength: float | Sequence[float] = 0.0,
         height: int | None = None,
         width: int | None = None,
         **settings: Unpack[Settings],
@@ -193,13 +192,19 @@ class Tasks(Gaps):
 
         As many as fill whole latents. The second clip is made the size of the first.
 
-        strength  at 0 the first clip goes on, the second begins earlier, and one fades into the
-                  other while both move. Above, this is edited, as by `edit`; at 1 what lies between
-                  is left to the model alone. A model that was not trained on such changes makes
-                  them all at once then, or between 0 and 1 something that it does not know.
+        By default (strength 0) both clips go on, and one fades into the other while both move: the
+        model makes how the first goes on and how the second began, but not the transition, which is
+        a cross-fade of pixels.
+
+        strength  how much of that cross-fade the model makes anew, as in `edit`: 0 (nothing) to 1
+                  (all, from the clips alone). Or one for each of some moments evenly spread over
+                  the new latents, from the first to the last, with strengths between: (0, 1, 0) is
+                  a ramp in which the model makes the middle of the transition. A model that was not
+                  trained on such changes makes them all at once at 1, or between 0 and 1 something
+                  that it does not know.
         """
         how = Sampling.of(own=BETWEEN, **settings)
-        strengths(strength)
+        levels = strengths(strength)
         step = self.vae.factor.frames
         a = read_frames(first, fps=self.fps, what="first", height=height, width=width)
         b = read_frames(second, fps=self.fps, what="second", stretched=a.shape[1:3])
@@ -207,19 +212,21 @@ class Tasks(Gaps):
         gap = self.whole(frames, "what connects them", most=self.most_between(given))
         size = Size(len(a) + gap + len(b), *a.shape[1:3])
         encodes = len(a) + len(b) + self.standstill
-        if strength < 1:
+        fades = bool(levels.min() < 1)
+        if fades:
             encodes += len(a) + gap
         codec, how = self._ready(prompt, size, how, encodes=encodes, more=1)
         (before, skipped), after = codec.encode_ending(a), codec.encode_lone(b)
         over = None
-        if strength < 1:
+        if fades:
             onward = codec.decode(self.followed(before, prompt, gap, how))[0][skipped + len(a) :]
             latent, early = self.preceded(after, prompt, gap, how)
             back = codec.decode(latent)[0][early:]
             faded = _faded(onward[:gap, : size.height, : size.width], back[:gap])
             over = codec.encode_ending(np.concatenate([a, faded]))[0][:, -gap // step :]
+        level = spread(levels, gap // step)
         bridge = self.bridge(
-            before, after, prompt, gap // step, how, begins=True, over=over, strength=strength
+            before, after, prompt, gap // step, how, begins=True, over=over, level=level
         )
         made = codec.decode(np.concatenate([before, bridge, after], axis=1))[0]
         told = {"task": "connect", "prompt": prompt, "new frames": gap, "strength": strength}
@@ -236,12 +243,12 @@ class Tasks(Gaps):
         width: int | None = None,
         **settings: Unpack[Settings],
     ) -> Clip:
-        """Returns the clip with a part of it made anew.
+        """Returns the clip with a part of it made anew: a span, a box, or a box within a span.
 
         span  the frames of that part, from the first to before the last, counted from 0 at the
-              model's rate, `fps`; all by default.
+              model's rate, `fps`; with a box alone, all.
         box   its top, left, bottom and right in pixels, of the picture that `height` and `width`
-              leave; the whole picture by default.
+              leave; with a span alone, the whole picture.
 
         The part is enlarged to whole latents, which is logged. Outside of it the latents are as
         given, and the pixels but for the decoder's reach. Within a span of whole pictures nothing
@@ -250,11 +257,12 @@ class Tasks(Gaps):
         what it showed.
         """
         how = Sampling.of(**settings)
+        check_part(span, box)
         old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(*old.shape[:3])
         span = span or (0, len(old))
         rectangle = Box(*(box or (0, 0, *old.shape[1:3])))
-        _check_part(old, span, rectangle)
+        _check_within(size, span, rectangle)
         codec, how = self._ready(prompt, size, how, encodes=len(old))
         part = self._part(span, rectangle)
         whole, around = self._enlarged(size, part)
@@ -334,12 +342,31 @@ def _faded(first: Frames, second: Frames) -> Frames:
     return np.rint((1 - share) * first + share * second[:, :height, :width]).astype(np.uint8)
 
 
-def _check_part(frames: Frames, span: tuple[int, int], box: Box) -> None:
-    count, height, width = frames.shape[:3]
-    if not 0 <= span[0] < span[1] <= count:
-        raise ValueError(f"span {span[0]} to {span[1]} does not lie in a clip of {count} frames")
-    if not (0 <= box.top < box.bottom <= height and 0 <= box.left < box.right <= width):
+def check_part(span: tuple[int, int] | None, box: tuple[int, int, int, int] | None) -> None:
+    """Raises ValueError for a part that no clip has, and where none is asked for; see `retake`."""
+    if span is None and box is None:
+        raise ValueError("no part is asked for; give span, box or both")
+    if span and not 0 <= span[0] < span[1]:
         raise ValueError(
-            f"box {box.top}, {box.left}, {box.bottom}, {box.right} (top, left, bottom, right) does "
-            f"not lie in a picture of {height} x {width} pixels"
+            f"span {span[0]} to {span[1]} holds no frames; give a first from 0 on and an end beyond"
         )
+    if box and not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
+        raise ValueError(
+            f"box {_told(box)} holds no pixels; give top and left from 0 on, and bottom and right "
+            "beyond them"
+        )
+
+
+def _check_within(size: Size, span: tuple[int, int], box: Box) -> None:
+    if span[1] > size.frames:
+        raise ValueError(
+            f"span {span[0]} to {span[1]} does not lie in a clip of {size.frames} frames"
+        )
+    if box.bottom > size.height or box.right > size.width:
+        raise ValueError(
+            f"box {_told(box)} does not lie in a picture of {size.height} x {size.width} pixels"
+        )
+
+
+def _told(box: tuple[int, int, int, int]) -> str:
+    return "{}, {}, {}, {} (top, left, bottom, right)".format(*box)

@@ -64,6 +64,44 @@ def test_a_loop_that_closes_has_no_seam(clips):
     assert np.mean([joins.loop_closure(clip) for clip in clips]) > 3
 
 
+def test_a_border_shows_where_halves_are_of_different_clips(clips):
+    halves = [np.concatenate([a[:, :, :24], b[:, :, 24:]], axis=2) for a, b in pairs(clips)]
+    assert np.mean([joins.border_ratio(clip, 24) for clip in halves]) > 10
+    assert np.mean([joins.border_ratio(clip, 24) for clip in clips]) < 3
+    # Each column is brighter by 2 than that before it, and one by 9.
+    slope = np.arange(0, 48, 2, dtype=np.uint8)[None, None, :, None].repeat(3, axis=3)
+    assert joins.border_ratio(slope, 7) == 1
+    slope[:, :, 7:] += 7
+    assert joins.border_ratio(slope, 7) == pytest.approx(9.25 / 2.25)
+
+
+def test_a_border_without_columns_on_both_sides_is_refused(clips):
+    for at in (0, 48):
+        with pytest.raises(ValueError, match=f"column {at} has no column on both sides"):
+            joins.border_ratio(clips[0], at)
+    with pytest.raises(ValueError, match="give 3"):
+        joins.border_ratio(clips[0][:, :, :2], 1)
+
+
+def test_given_frames_lose_what_they_have_less_than_their_reconstruction():
+    grey = np.full((3, 8, 8, 3), 100, np.uint8)
+    assert joins.given_back(grey + 4, grey, grey + 4) == 0
+    # Twice the error is 6 dB.
+    assert joins.given_back(grey + 8, grey, grey + 4) == pytest.approx(-20 * np.log10(2))
+    assert joins.given_back(grey + 4, grey, grey + 8) == pytest.approx(20 * np.log10(2))
+    # Equal frames are of 100 dB.
+    assert joins.given_back(grey, grey, grey + 51) == pytest.approx(100 - 20 * np.log10(5))
+
+
+def test_frames_of_other_numbers_or_sizes_are_not_those_that_were_given():
+    grey = np.full((3, 8, 8, 3), 100, np.uint8)
+    for made, back in ((grey[:2], grey), (grey, grey[:, :4])):
+        with pytest.raises(ValueError, match="equally many frames of one size"):
+            joins.given_back(made, grey, back)
+    with pytest.raises(ValueError, match="equally many frames of one size"):
+        joins.given_back(*[grey[:0]] * 3)
+
+
 def test_colour_drifts_by_what_it_is_changed():
     grey = np.full((32, 8, 8, 3), 100, np.uint8)
     assert joins.colour_drift(grey, 8) == 0

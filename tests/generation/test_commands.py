@@ -45,6 +45,38 @@ def test_an_image_is_edited_and_retaken_to_an_image(capsys: Any) -> None:
     assert "x.mp4" in refused("edit", "x.mp4", "red", capsys=capsys)
 
 
+def test_mistakes_are_told_before_the_model_is_loaded(capsys: Any, monkeypatch: Any) -> None:
+    write_video("clip.mp4", clip(5), fps=8)
+    monkeypatch.setattr(sora_jax, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    retake = ("retake", "clip.mp4", "red")
+    for wrong, said in {
+        (*retake,): "give span, box or both",
+        (*retake, "--span", "4", "4"): "span 4 to 4 holds no frames",
+        (*retake, "--span", "-1", "4"): "span -1 to 4 holds no frames",
+        (
+            *retake,
+            "--box",
+            "8",
+            "0",
+            "8",
+            "8",
+        ): "box 8, 0, 8, 8 (top, left, bottom, right) holds no",
+        ("connect", "clip.mp4", "clip.mp4", "--strength", "0", "2"): "give numbers in 0..1",
+        ("generate", "red", "--seed", str(2**63)): f"seed={2**63}: give an integer",
+        # The seed of the last clip.
+        ("loop", "clip.mp4", "--seed", str(2**63 - 2), "--count", "3"): f"seed={2**63}: give",
+    }.items():
+        assert said in refused(*wrong, capsys=capsys), wrong
+
+
+def test_a_ramp_of_strengths_connects(capsys: Any) -> None:
+    write_video("clip.mp4", clip(5), fps=8)
+    few = ["--frames", "12", "--steps", "1", "--out", "out.mp4"]
+    cli.main(["connect", "clip.mp4", "clip.mp4", "red", "--strength", "0", "1", "0", *few])
+    assert read_metadata("out.mp4")["strength"] == "(0.0, 1.0, 0.0)"
+    assert read_clip("out.mp4").shape == (22, 16, 24, 3)
+
+
 def test_flags_of_guidance_default_to_what_the_task_has(capsys: Any) -> None:
     write_video("clip.mp4", clip(8), fps=8)
     few = ["--frames", "4", "--steps", "1", "--out", "out.mp4"]

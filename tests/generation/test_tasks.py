@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from sora_jax.data.video import write_video
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.joins import changes
-from sora_jax.generation import inputs, memory
+from sora_jax.generation import inputs, memory, model
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.model import GenerativeModel
@@ -166,6 +167,31 @@ def test_a_loop_of_a_prompt_alone():
     assert made.frames.shape == (16, 16, 20, 3)
 
 
+def test_a_loop_of_a_prompt_alone_is_cut_open_at_another_place_at_each_step(monkeypatch):
+    cuts, sampled = [], []
+    ring, sample = model.ring, type(untrained()).sample
+
+    def cut(*arguments: Any, offset: Any, **named: Any) -> Any:
+        jax.debug.callback(lambda place: cuts.append(int(place)), offset)
+        return ring(*arguments, offset=offset, **named)
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        sampled.append(np.asarray(sample(*arguments, **named)))
+        return sampled[-1]
+
+    monkeypatch.setattr(model, "ring", cut)
+    monkeypatch.setattr(type(untrained()), "sample", noted)
+    # Of settings that no other test has, so that it is not compiled yet.
+    made = untrained().loop(prompt="red", frames=12, height=8, width=8, steps=3, guidance=1.5)
+    jax.effects_barrier()
+    assert cuts == [0, 1, 2]
+    # Decoded behind its own end, which a clip with a beginning is not.
+    (latent,), codec = sampled, untrained().codec()
+    assert same(made.frames, codec.decode_ring(latent))
+    again = codec.decode_ring(np.roll(latent, 1, axis=1))
+    assert same(made.frames, np.roll(again, -4, axis=0))
+
+
 def test_edits_keep_more_of_the_clip_where_they_are_weaker():
     old = clip(9)
     assert same(untrained().edit(old, "red", strength=0.0, **FAST).frames, given_back(old))
@@ -254,6 +280,16 @@ def test_a_retake_leaves_the_rest_alone():
     assert kept(span[-1:], old[-1:])
 
 
+def test_a_retake_of_whole_pictures_does_not_see_what_they_showed():
+    old = clip(13, 40, 32)
+    other = old.copy()
+    other[5:9] = 255 - other[5:9]
+    one, two = (
+        untrained().retake(each, "red", span=(5, 9), **FAST).frames for each in (old, other)
+    )
+    assert np.array_equal(one, two)
+
+
 def test_a_retake_is_of_whole_latents_and_that_is_said(told):
     old = clip(13, 40, 29)
     untrained().retake(old, "red", span=(4, 6), box=(3, 8, 9, 29), **FAST)
@@ -305,17 +341,47 @@ def test_a_small_clip_is_refined_to_its_composition(told):
     assert psnr(reduced, small.frames).mean() > psnr(reduced, other.frames).mean()
 
 
+def test_a_clip_is_refined_from_the_noise_that_it_was_made_of(monkeypatch):
+    begun, sample = [], type(untrained()).sample
+
+    def noted(self: Any, canvas: Any, *arguments: Any, **named: Any) -> Any:
+        noise = named.get("noise")
+        if noise is None:
+            noise = model.start_noise(named["keys"], canvas.reference.shape)
+        begun.append(np.asarray(noise))
+        return sample(self, canvas, *arguments, **named)
+
+    monkeypatch.setattr(type(untrained()), "sample", noted)
+    how: dict[str, Any] = {"seed": 3, **FAST}
+    small = untrained().generate("red", frames=5, height=16, width=16, **how)
+    untrained().refine(small, "red", height=32, width=32, strength=1.0, **how)
+    coarse, fine = begun
+    # Means of 2 x 2 places, which have half the deviation of one.
+    means = fine.reshape(1, 2, 2, 2, 2, 2, 8).mean((3, 5))
+    np.testing.assert_allclose(2 * means, coarse, atol=1e-5)
+    untrained().refine(small, "red", height=32, width=32, strength=1.0, **how | {"seed": 4})
+    assert not np.allclose(begun[-1], fine)
+
+
 MISTAKES = {
     "give numbers in 0..1": lambda p: p.edit(clip(5), "x", strength=1.5),
     r"strength=\(\): give numbers": lambda p: p.edit(clip(5), "x", strength=()),
     "span 3 to 9 does not lie in a clip of 5": lambda p: p.retake(clip(5), "x", span=(3, 9)),
     "does not lie in a picture of 16 x 24": lambda p: p.retake(clip(5), "x", box=(0, 0, 9, 99)),
+    "give span, box or both": lambda p: p.retake(clip(5), "x"),
+    "span 3 to 3 holds no frames": lambda p: p.retake(clip(5), "x", span=(3, 3)),
+    "span -1 to 3 holds no frames": lambda p: p.retake(clip(5), "x", span=(-1, 3)),
+    "box 0, 8, 9, 8 .* holds no pixels": lambda p: p.retake(clip(5), "x", box=(0, 8, 9, 8)),
+    "box 8, 0, 8, 9 .* holds no pixels": lambda p: p.retake(clip(5), "x", box=(8, 0, 8, 9)),
+    f"seed={2**63}: give an integer": lambda p: p.edit(clip(5), "x", seed=2**63),
+    f"seed={-(2**63) - 1}: give an integer": lambda p: p.generate("x", seed=-(2**63) - 1),
     "needs at least 8": lambda p: p.loop(clip(5)),
     "at least the 4 of one latent": lambda p: p.connect(clip(5), clip(5), frames=2),
     "16 frames are more .* too short": lambda p: p.connect(clip(5), clip(5), frames=16),
     "15 frames are more .* at most 8": lambda p: p.connect(clip(1), clip(1), frames=15),
     "23 frames are more .* at most 8": lambda p: p.loop(prompt="x", frames=23),
     "strength=1.5: give numbers": lambda p: p.connect(clip(5), clip(5), strength=1.5),
+    r"strength=\(0.0, 2.0\): give": lambda p: p.connect(clip(5), clip(5), strength=(0.0, 2.0)),
     "forward or backward": lambda p: p.extend(clip(5), direction="up"),
     "at least one new frame": lambda p: p.extend(clip(5), frames=0),
     "give uint8": lambda p: p.extend(np.zeros((5, 8, 8, 3))),
@@ -323,6 +389,12 @@ MISTAKES = {
     "both start at 1": lambda p: p.animate(clip(1), height=0),
     "strength=2": lambda p: p.refine(clip(5), "x", height=32, width=32, strength=2.0),
 }
+
+
+def test_the_first_and_the_last_seed_make_a_clip():
+    for seed in (2**63 - 1, -(2**63)):
+        made = untrained().image("red", height=16, width=16, seed=seed, **FAST)
+        assert made.metadata["seed"] == str(seed)
 
 
 @pytest.mark.parametrize("message", MISTAKES)
@@ -344,3 +416,24 @@ def test_what_connects_is_both_clips_going_on_while_one_fades_into_the_other():
     after = codec.encode_lone(second)
     assert same(made, codec.decode(np.concatenate([latent, after], axis=1))[0][:14])
     assert not same(made[5:9], pipeline.connect(first, second, strength=1.0, **how).frames[5:9])
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.6, 1.0])
+def test_a_strength_of_connect_is_that_of_all_that_is_new(strength: float):
+    first, second = clip(5), clip(5, seed=2)
+    one, other = (
+        untrained().connect(first, second, frames=8, strength=given, **FAST).frames
+        for given in (strength, (strength,) * 2)
+    )
+    assert np.array_equal(one, other)
+
+
+def test_a_ramp_of_connect_keeps_both_clips_and_makes_what_is_between_its_ends(monkeypatch):
+    first, second, seen = clip(5), clip(5, seed=2), canvases(monkeypatch)
+    how: dict[str, Any] = {"frames": 12, **FAST}
+    made = untrained().connect(first, second, strength=(0.0, 1.0, 0.0), **how).frames
+    # The clips, three new latents, the second clip.
+    assert np.asarray(seen[-1][0].start)[0, :, 0, 0].tolist() == [0, 0, 0, 1, 0, 0, 0]
+    faded = untrained().connect(first, second, **how).frames
+    assert len(made) == 5 + 12 + 5 and kept(made[:5], first) and kept(made[-1:], second[-1:])
+    assert same(made[:9], faded[:9]) and not same(made[9:13], faded[9:13], within=32)
