@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -21,6 +22,7 @@ from sora_jax.models.autoencoder import Autoencoder
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.training import encoding, loop
 from sora_jax.training.encoding import Encode
+from sora_jax.training.preemption import Notice
 from sora_jax.training.train import Train
 
 log = logging.getLogger("sora_jax")
@@ -66,10 +68,11 @@ def run_stages(
     if until is not None and until not in names:
         raise config.ConfigError(f"--until {until} is none of the stages {', '.join(names)}")
     whole = config.to_json(stages)
-    for stage in stages:
-        _run(stage, located(folder), profile, whole)
-        if stage.name == until:
-            return
+    with Notice() if jax.process_count() > 1 else contextlib.nullcontext():
+        for stage in stages:
+            _run(stage, located(folder), profile, whole)
+            if stage.name == until:
+                return
 
 
 def _run(stage: Any, folder: epath.Path, profile: tuple[int, int] | None, whole: Any) -> None:

@@ -42,7 +42,9 @@ class Notice:
     """Hears SIGTERM while it is entered.
 
     Of several processes JAX has a handler of its own for it, and the first Ctrl-C is taken for one:
-    an interrupted process could not save without the others.
+    an interrupted process could not save without the others. That holds for all stages together,
+    as processes do not come from one to the next at the same moment: within one that is entered
+    another notice does nothing.
     """
 
     def __init__(self) -> None:
@@ -53,8 +55,9 @@ class Notice:
         self._before: Any = None
 
     def __enter__(self) -> Notice:
+        entered = isinstance(getattr(signal.getsignal(self._number), "__self__", None), Notice)
         # Handlers are the main thread's.
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not entered:
             self._before = signal.signal(self._number, self._handler)
         return self
 

@@ -116,8 +116,9 @@ def test_whatever_is_killed_when_the_weights_have_seen_each_clip_as_often(tmp_pa
                 time.sleep(0.02)
             time.sleep(random.uniform(0.0, 2.0))
             assert all(each.poll() is None for each in started), log(folder)
-            # Now all, now one, whose death the other hears of: perhaps while it writes.
-            killed = random.permutation(started)[: 1 if kill % 2 else None]
+            # Now all, now one, whose death the other hears of: perhaps while it writes. (Before it
+            # has begun it would wait for the dead one to join.)
+            killed = random.permutation(started)[: 1 if until and kill % 2 else None]
             for each in killed:
                 each.send_signal(signal.SIGKILL)
             for each in started:
