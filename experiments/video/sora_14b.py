@@ -66,7 +66,9 @@ experiment = (
         steps=400_000,
         ema=0.9999,
         mesh=Mesh(data=1, fsdp=-1),
-        # Those that `sora-jax compile --search` found; see benchmarks/topologies.md.
+        # Those that `sora-jax compile --search` found; see benchmarks/topologies.md. 64 chips of
+        # v5p hold half a batch: --transformer.data.tokens 2419200 --transformer.data.multiple 32,
+        # and --transformer.accumulate 2 makes of two one update.
         meshes={
             "v5p:4x4x4": Mesh(data=1, fsdp=32, sequence=2),
             "v6e:16x16": Mesh(data=1, fsdp=64, sequence=4),

@@ -1,6 +1,7 @@
 """The table of experiments/README.md: what 500 prompts of one shape each give, way by way.
 
-    python experiments/worlds/prompts_table.py [CHECKPOINT] --samples 500
+    python experiments/worlds/prompts_table.py [CHECKPOINT] --samples 500 \\
+        --out experiments/worlds/prompts
 
 Every row asks for fresh sprites by colour, shape, motion and place, and reads the clips:
 
