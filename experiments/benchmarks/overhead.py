@@ -29,6 +29,9 @@ MESHES = {
     "fsdp 2, tensor 4": {"data": 1, "fsdp": 2, "tensor": 4},
     "fsdp 2, sequence 4": {"data": 1, "fsdp": 2, "sequence": 4},
 }
+# Of eight devices on two cores some come to an exchange long after the others: by default XLA takes
+# them for stuck after 40 seconds.
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 COMPILED = re.compile(r"(\d+) programs, one a bucket, in ([\d.]+) s: \d+ compiled, (\d+) found")
 
 
@@ -37,7 +40,7 @@ def trained(out: Path, *flags: str, devices: int) -> str:
     command = [sys.executable, "-m", "sora_jax", "train", EXPERIMENT, "--smoke", "--out", str(out)]
     ended = subprocess.run(
         [*command, *flags],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": PATIENT},
         capture_output=True,
         text=True,
     )
