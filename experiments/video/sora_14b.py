@@ -74,6 +74,8 @@ experiment = (
             "v6e:16x16": Mesh(data=1, fsdp=64, sequence=4),
         },
         remats={"v5p:4x4x4": "save_attention"},
+        # Of as many tokens, and so many more captions.
+        remat={"1x960x960": "full"},
         evaluators=(
             Samples(
                 every=5000,
