@@ -190,7 +190,7 @@ def retake(
         box: its top, left, bottom and right in pixels, after the file is fitted into --height and
             --width. Enlarged to whole latents. With a span alone, whole pictures.
     """
-    from sora_jax.generation.tasks import check_part
+    from sora_jax.generation.part import check_part
 
     check_part(span, box)
     _run(

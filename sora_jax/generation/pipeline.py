@@ -63,6 +63,11 @@ class Pipeline(Tasks):
         how, tile, hops = self._plan(prompts, size, Sampling.of(**settings), batch=together)
         clips = []
         starts = range(0, len(prompts), together)
+        if how.seed + len(starts) * together > 2**63:
+            raise ValueError(
+                f"seed={how.seed}: those of {len(prompts)} clips would go beyond 2^63 - 1; give a "
+                "smaller one"
+            )
         with self.ticking(len(starts) * len(hops), how) as tick:
             for start in starts:
                 # The last batch is filled up, so that one program serves all.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,20 +17,12 @@ from sora_jax.generation.canvas import RING_CONTEXT
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.gaps import BETWEEN, Gaps, blank_like
 from sora_jax.generation.inputs import Frames, Given, read_frames
+from sora_jax.generation.part import Part, check_part
 from sora_jax.generation.pixels import PREROLL, Codec
 from sora_jax.generation.rollout import LEAST
 from sora_jax.generation.settings import Sampling, Settings, spread, strengths
 
 log = logging.getLogger("sora_jax")
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels: from `top` and `left` to before `bottom` and `right`."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
 
 
 class Tasks(Gaps):
@@ -260,20 +252,17 @@ class Tasks(Gaps):
         check_part(span, box)
         old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(*old.shape[:3])
-        span = span or (0, len(old))
-        rectangle = Box(*(box or (0, 0, *old.shape[1:3])))
-        _check_within(size, span, rectangle)
+        part = Part.of(size, span, box)
         codec, how = self._ready(prompt, size, how, encodes=len(old))
-        part = self._part(span, rectangle)
-        whole, around = self._enlarged(size, part)
-        if (whole, around) != (tuple(span), rectangle):
-            log.warning("made anew, in whole latents: frames %d to %d, %s", *whole, around)
+        whole = part.enlarged(self.vae.factor, size)
+        if whole != part:
+            log.warning("made anew, in whole latents: frames %d to %d, %s", *whole.span, whole.box)
         asked = np.zeros(self.vae.latent_size(size), bool)
-        asked[part] = True
+        asked[part.latents(self.vae.factor)] = True
         latent = codec.encode(self._without(old, asked))
         canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=asked.astype(float))
         made = self.sampled(canvas, prompt, how)
-        told = {"task": "retake", "prompt": prompt, "span": span, "box": tuple(rectangle)}
+        told = {"task": "retake", "prompt": prompt, "span": part.span, "box": tuple(part.box)}
         return self.clip(_cut(codec.decode(made)[0], 0, len(old), old), how, **told)
 
     def _ready(
@@ -295,32 +284,6 @@ class Tasks(Gaps):
         """Frames that are encoded before those of a clip that is encoded by itself."""
         return self.vae.pixel_size(Size(1 + PREROLL, 1, 1)).frames
 
-    def _part(self, span: tuple[int, int], box: Box) -> tuple[slice, slice, slice]:
-        """The latents that hold a pixel of a part of a clip."""
-        frames, block, _ = self.vae.factor
-        # The first latent is frame 0; latent k ends with frame k times the factor.
-        first, last = (-(-frame // frames) for frame in (span[0], span[1] - 1))
-        return (
-            slice(first, last + 1),
-            slice(box.top // block, -(-box.bottom // block)),
-            slice(box.left // block, -(-box.right // block)),
-        )
-
-    def _enlarged(
-        self, size: Size, part: tuple[slice, slice, slice]
-    ) -> tuple[tuple[int, int], Box]:
-        """The frames and the rectangle of pixels that some latents hold."""
-        frames, block, _ = self.vae.factor
-        times, rows, columns = part
-        span = max(0, 1 + frames * (times.start - 1)), 1 + frames * (times.stop - 1)
-        box = Box(
-            top=block * rows.start,
-            left=block * columns.start,
-            bottom=min(block * rows.stop, size.height),
-            right=min(block * columns.stop, size.width),
-        )
-        return (span[0], min(span[1], size.frames)), box
-
     def _without(self, frames: Frames, asked: np.ndarray) -> Frames:
         """Frames from which whole latent frames that are asked for are taken out, so that the
         encoder does not see them in what follows."""
@@ -340,33 +303,3 @@ def _faded(first: Frames, second: Frames) -> Frames:
     count, height, width = first.shape[:3]
     share = np.linspace(0, 1, count + 2)[1:-1, None, None, None]
     return np.rint((1 - share) * first + share * second[:, :height, :width]).astype(np.uint8)
-
-
-def check_part(span: tuple[int, int] | None, box: tuple[int, int, int, int] | None) -> None:
-    """Raises ValueError for a part that no clip has, and where none is asked for; see `retake`."""
-    if span is None and box is None:
-        raise ValueError("no part is asked for; give span, box or both")
-    if span and not 0 <= span[0] < span[1]:
-        raise ValueError(
-            f"span {span[0]} to {span[1]} holds no frames; give a first from 0 on and an end beyond"
-        )
-    if box and not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
-        raise ValueError(
-            f"box {_told(box)} holds no pixels; give top and left from 0 on, and bottom and right "
-            "beyond them"
-        )
-
-
-def _check_within(size: Size, span: tuple[int, int], box: Box) -> None:
-    if span[1] > size.frames:
-        raise ValueError(
-            f"span {span[0]} to {span[1]} does not lie in a clip of {size.frames} frames"
-        )
-    if box.bottom > size.height or box.right > size.width:
-        raise ValueError(
-            f"box {_told(box)} does not lie in a picture of {size.height} x {size.width} pixels"
-        )
-
-
-def _told(box: tuple[int, int, int, int]) -> str:
-    return "{}, {}, {}, {} (top, left, bottom, right)".format(*box)

@@ -375,6 +375,7 @@ MISTAKES = {
     "box 8, 0, 8, 9 .* holds no pixels": lambda p: p.retake(clip(5), "x", box=(8, 0, 8, 9)),
     f"seed={2**63}: give an integer": lambda p: p.edit(clip(5), "x", seed=2**63),
     f"seed={-(2**63) - 1}: give an integer": lambda p: p.generate("x", seed=-(2**63) - 1),
+    f"seed={2**63 - 1}: those of 2 clips": lambda p: p.generate(["x", "y"], seed=2**63 - 1),
     "needs at least 8": lambda p: p.loop(clip(5)),
     "at least the 4 of one latent": lambda p: p.connect(clip(5), clip(5), frames=2),
     "16 frames are more .* too short": lambda p: p.connect(clip(5), clip(5), frames=16),
