@@ -17,7 +17,8 @@ Every row asks for fresh sprites by colour, shape, motion and place, and reads t
 Ceiling is the same reading of the world's own clips, floor that of its clips of other prompts; of
 "alone", which says that there is one thing and no other, that of clips that show all twice.
 Writes OUT.md and OUT.json row by row, and prints the table. Rows that OUT.json has of the same
-weights and settings are not made again: remove it where the measures are others.
+weights and settings are not made again. The clips are kept in OUT_clips: where the measures are
+others, remove OUT.json, and the clips are read again.
 """
 
 import argparse
@@ -106,7 +107,7 @@ def main() -> None:
     for name in given.rows:
         if name not in rows:
             start = time.monotonic()
-            report = measure(pipeline, [ROWS[name]], batch=20, **settings)
+            report = measure(pipeline, [ROWS[name]], batch=5, keep=f"{given.out}_clips", **settings)
             seconds = time.monotonic() - start
             rows[name] = {
                 "line": f"| {name} | {' | '.join(cells(name, report))} | {seconds:.0f} |",

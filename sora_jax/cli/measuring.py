@@ -25,6 +25,7 @@ def evaluate(
     guidance: float | None = None,
     batch: int | None = None,
     seed: int | None = None,
+    keep: str | None = None,
     json_out: str | None = None,
     markdown_out: str | None = None,
     plot_out: str | None = None,
@@ -48,6 +49,8 @@ def evaluate(
         guidance: how strongly captions are followed, for suites; 3.
         batch: clips sampled together, for suites; 16.
         seed: of what is asked for and of the noise, for suites; 0.
+        keep: a folder to keep the clips of suites in, and to look for them: a measurement that was
+            stopped goes on from there.
         json_out: a file to write the table to as JSON.
         markdown_out: a file to write the table of suites to as Markdown.
         plot_out: a .png, .svg or .pdf to draw the table of suites into.
@@ -64,6 +67,7 @@ def evaluate(
         "guidance": guidance,
         "batch": batch,
         "seed": seed,
+        "keep": keep,
     }
     outputs = {"markdown_out": markdown_out, "plot_out": plot_out}
     unused = of_suites | outputs if suite is None else of_files

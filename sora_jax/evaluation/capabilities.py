@@ -24,6 +24,7 @@ fresh ones of the worlds, for model and codec, and for the true clips as the flo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from sora_jax.arrays import Size
 from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation.broken import Floor, broken
 from sora_jax.evaluation.frechet import latent_distance, latent_features
+from sora_jax.evaluation.kept import kept
 from sora_jax.evaluation.reconstruction import reconstructed
 from sora_jax.evaluation.statistics import Mean, Z
 from sora_jax.evaluation.suite import Case, Metric, Suite, cases, resized
@@ -51,6 +53,7 @@ def measure(
     guidance: float = 3.0,
     batch: int = 16,
     seed: int = 0,
+    keep: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Capabilities:
     """Returns the scores of a model, or of the worlds alone where `pipeline` is None.
@@ -59,6 +62,8 @@ def measure(
     size            of all clips; each suite's own by default.
     steps, guidance, batch  as in `Pipeline.generate`.
     seed            of the scenes, and of the model's noise: of others both are others.
+    keep            folder in which the model's clips are kept, and looked for: a measurement that
+                    was stopped goes on from there, and one by other measures samples nothing anew.
 
     Raises ValueError for less than two samples, a seed below 0, fewer frames than a suite needs,
     and a model of clips at another rate than FPS.
@@ -95,16 +100,17 @@ def measure(
             ]
             captions = [case.caption for case in asked]
             cut[suite.name] = pipeline.tokenizer.truncated(captions)
-            made = pipeline.generate(
-                captions,
-                **suite.size._asdict(),
-                steps=steps,
-                guidance=guidance,
-                batch=batch,
-                seed=seed,
-                progress=progress,
-            )
-            arms["model"] = [clip.frames for clip in made]
+            how = {"steps": steps, "guidance": guidance, "seed": seed, **suite.size._asdict()}
+
+            def make(captions: list[str] = captions, how: dict[str, Any] = how) -> list[Frames]:
+                made = pipeline.generate(captions, batch=batch, progress=progress, **how)
+                return [clip.frames for clip in made]
+
+            if keep is None:
+                arms["model"] = make()
+            else:
+                about = how | {"prompts": captions, "weights": pipeline.fingerprint()}
+                arms["model"] = kept(keep, suite.name, about, make)
         scored = {
             arm: _scored(suite, known[: len(clips)], clips, arm if progress else None)
             for arm, clips in arms.items()

@@ -85,7 +85,8 @@ class Interaction:
     vanished     what part of the strokes is no stroke in the next frame, away from the brush.
     phantom      what part of the strokes was none in the frame before, away from the brush.
     creation     how often the place where the brush was, when it has gone on, has the colour that
-                 the brush had there or, where it has painted over it, since.
+                 the brush had there or, where it has painted over it, since; and had none of these
+                 colours when the brush first came. Places where it begins tell nothing.
     """
 
     persistence: float
@@ -117,18 +118,22 @@ def interaction(state: Painted, *, reach: float = 1.4 * BRUSH) -> Interaction:
 
 
 def _creation(state: Painted, centre: Float[np.ndarray, "frames 2"], near: float) -> float:
-    """Of the places of the brush that it left later: how many are then of one of its colours."""
+    """Of the places of the brush that it came to and left: how many it made one of its colours."""
     made = []
     for frame in np.flatnonzero(state.visible):
-        gone = np.hypot(*(centre[frame + 1 :] - centre[frame]).T) > near
-        if gone.any():
-            later = frame + 1 + int(gone.argmax())
-            row, column = (
-                int(np.clip(place, 0, size - 1))
-                for place, size in zip(centre[frame], state.strokes.shape[2:], strict=True)
-            )
-            colours = state.colour[frame:later]
-            made.append(state.strokes[later, colours[colours >= 0], row, column].any())
+        close = np.hypot(*(centre - centre[frame]).T) <= near
+        first, gone = int(close.argmax()), np.flatnonzero(~close[frame:])
+        if not first or not len(gone):
+            continue
+        later = frame + int(gone[0])
+        row, column = (
+            int(np.clip(place, 0, size - 1))
+            for place, size in zip(centre[frame], state.strokes.shape[2:], strict=True)
+        )
+        colours = state.colour[frame:later]
+        colours = colours[colours >= 0]
+        was, now = (state.strokes[at, colours, row, column].any() for at in (first - 1, later))
+        made.append(now and not was)
     return float(np.mean(made)) if made else float("nan")
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import Int
 
 from sora_jax.arrays import Size
 from sora_jax.data.worlds.game import FRAMES_PER_STEP, Game, Play
 from sora_jax.data.worlds.game_rules import (
     UNCLEAR,
-    VIOLATIONS,
+    Explanation,
     State,
     Violation,
     collected,
@@ -21,12 +24,16 @@ from sora_jax.data.worlds.world import Frames, World, stream
 from sora_jax.evaluation.broken import Floor
 from sora_jax.evaluation.suite import SIZE, Case, Described, Metric, until
 
-_FLOORS: dict[Violation, Floor] = {
+Break = Violation | Literal["flicker"]
+"""What a clip can break: rules, and that nothing happens between two steps."""
+
+_FLOORS: dict[Break, Floor] = {
     "unclear": "stretched",
     "birth": "shuffled",
     "death": "shuffled",
     "wall crossing": "spliced",
     "teleport": "shuffled",
+    "flicker": "alternating",
 }
 """The broken clips in which each kind of violation is most frequent."""
 
@@ -84,11 +91,9 @@ class Digital(Described):
                     name=_named(kind),
                     better="low",
                     floor=_FLOORS[kind],
-                    about=f"clear transitions that break the rules, first of all by: {kind}"
-                    if kind != "unclear"
-                    else "transitions from or to what is no state of the game",
+                    about=_about(kind),
                 )
-                for kind in VIOLATIONS
+                for kind in _FLOORS
             ),
         )
 
@@ -97,8 +102,12 @@ class Digital(Described):
         boards = play.cells[::FRAMES_PER_STEP]
         explanations = implied(boards)
         states = [State.of(board) for board in play.cells]
+        breaks = _breaks(play.cells, explanations)
+        explanations = [
+            Explanation() if kind else each for kind, each in zip(breaks, explanations, strict=True)
+        ]
         actions = [each.action for each in explanations]
-        violations = np.array([each.violation or "" for each in explanations])
+        violations = np.array([kind or "" for kind in breaks])
         # What is no state of the game breaks no rule of it, and keeps none.
         clear = violations[violations != "unclear"]
         gain = float("nan")
@@ -120,11 +129,39 @@ class Digital(Described):
             "unclear": float(np.mean(violations == "unclear")),
             **{
                 _named(kind): float(np.mean(clear == kind)) if len(clear) else float("nan")
-                for kind in VIOLATIONS
+                for kind in _FLOORS
                 if kind != "unclear"
             },
         }
 
 
-def _named(kind: Violation) -> str:
+def _breaks(
+    cells: Int[np.ndarray, "frames rows columns"], explanations: Sequence[Explanation]
+) -> list[Break | None]:
+    """What each transition breaks. Frames between two steps show one of the two states; where they
+    do not, that breaks what no rule does: "unclear" for what is no state, else "flicker"."""
+    found: list[Break | None] = []
+    for number, each in enumerate(explanations):
+        at = number * FRAMES_PER_STEP
+        before, *between, after = cells[at : at + FRAMES_PER_STEP + 1]
+        other = [b for b in between if not (np.array_equal(b, before) or np.array_equal(b, after))]
+        if each.violation or not other:
+            found.append(each.violation)
+        else:
+            found.append("unclear" if any(State.of(b) is None for b in other) else "flicker")
+    return found
+
+
+def _about(kind: Break) -> str:
+    if kind == "unclear":
+        return "transitions from, to or by way of what is no state of the game"
+    if kind == "flicker":
+        return "clear transitions that go by way of a state of another game"
+    return f"clear transitions that break the rules, first of all by: {kind}"
+
+
+def _named(kind: Break) -> str:
     return kind.replace(" ", "_")
+
+
+assert set(_FLOORS) == {kind for part in get_args(Break) for kind in get_args(part)}

@@ -71,7 +71,7 @@ class Geometry(Described):
                 name="camera_motion",
                 better="high",
                 floor="crossed",
-                about="clips whose camera moves as is asked for",
+                about="clips whose camera moves as is asked for all the time",
                 yes_no=True,
             ),
         )
@@ -165,25 +165,24 @@ def depth(position: ndarray, true: ndarray, visible: ndarray) -> float:
 def _moves(seen: Orbited, truth: Orbited) -> float:
     """Whether the camera turns, rises and comes near as it should, to within a third: 1 or 0.
 
-    Over the frames whose camera can be told; NaN where the first and last of these are less than
-    half of the clip apart.
+    At every moment, in the mean square over the frames whose camera can be told; NaN where the
+    first and last of these are less than half of the clip apart.
     """
     told = np.flatnonzero(np.isfinite(seen.camera.azimuth))
     if not len(told) or told[-1] - told[0] < len(seen.camera.azimuth) / 2:
         return float("nan")
 
     def way(state: Orbited) -> ndarray:
+        """From the first of these frames to each of them."""
         camera = state.camera
-        first, last = told[[0, -1]]
-        azimuth = np.unwrap(np.radians(camera.azimuth[told]))
-        elevation = np.radians(camera.elevation)
-        return np.array(
+        place = np.stack(
             [
-                azimuth[-1] - azimuth[0],
-                elevation[last] - elevation[first],
-                np.log(camera.distance[last] / camera.distance[first]),
+                np.unwrap(np.radians(camera.azimuth[told])),
+                np.radians(camera.elevation[told]),
+                np.log(camera.distance[told]),
             ]
         )
+        return place - place[:, :1]
 
     asked = way(truth)
     return float(np.linalg.norm(way(seen) - asked) < 0.34 * np.linalg.norm(asked))

@@ -20,6 +20,9 @@ from sora_jax.evaluation.suite import SIZE, Case, Metric
 
 # Less than this part of the shorter side, from beginning to end, is standing still.
 _STILL = 0.04
+# How far from even motion (RMS) a thing may be, as a part of its way. What stands still for half of
+# its clip and then goes is off by 0.14, what jumps in the last of 17 frames by 0.7.
+_UNEVEN = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class Text:
         about = {
             "colour": "the largest thing, seen in most frames, has the colour that is asked for",
             "shape": "in most frames it is seen and has the shape that is asked for",
-            "motion": "it is seen in most frames, and moves as is asked for",
+            "motion": "it is seen in most frames, and moves as is asked for all the time",
             "place": "the ground is the one that is asked for",
             "all": "all of these are right",
             "alone": "in most frames there is one thing and no other",
@@ -106,14 +109,24 @@ class Text:
 
 
 def motion_of(centre: ndarray, *, side: int) -> Motion | None:
-    """The motion of a thing from its centres [frames, 2], NaN where it is not seen; None if never.
+    """The motion of a thing from its centres [frames, 2] in pixels, NaN where it is not seen.
 
-    The direction of the way from first to last that is longer; shorter ways are standing still.
+    side  the shorter one of the picture, in pixels.
+
+    The direction of the even motion (a straight line at one speed) that fits the centres best, that
+    of its longer component; less than `_STILL` in all is standing still. None for what is never
+    seen, and for what does not move evenly: what jumps, turns round, or begins late.
     """
-    seen = centre[~np.isnan(centre[:, 0])]
-    if not len(seen):
+    times = np.flatnonzero(~np.isnan(centre[:, 0]))
+    if not len(times):
         return None
-    way = (seen[-1] - seen[0]) / side
+    where = centre[times] / side
+    moments = np.stack([np.ones(len(times)), times], 1)
+    fit = np.linalg.lstsq(moments, where, rcond=None)[0]
+    way = fit[1] * (times[-1] - times[0])
+    off = float(np.sqrt(((where - moments @ fit) ** 2).sum(1).mean()))
+    if off > max(_UNEVEN * np.abs(way).max(), _STILL / 4):
+        return None
     if np.abs(way).max() < _STILL:
         return "still"
     axis = int(np.abs(way).argmax())
