@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import math
+from collections.abc import Callable
 from inspect import unwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from sora_jax.data.captions import Bytes
 from sora_jax.data.worlds.occluder import HIDDEN, WHOLLY
 from sora_jax.data.worlds.occluder import State as Occluded
 from sora_jax.data.worlds.occluder_scene import passage_of
+from sora_jax.data.worlds.painter_strokes import BRUSH, distance
 from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation import capabilities
 from sora_jax.evaluation.broken import broken
@@ -324,6 +326,81 @@ def test_what_is_there_for_a_moment_alone_was_not_shown() -> None:
         assert changes["colour"] and not changes["shape"]
 
 
+def turned_round(clip: Frames) -> Frames:
+    """All but the first frame and the last, backwards."""
+    return np.concatenate([clip[:1], clip[-2:0:-1], clip[-1:]])
+
+
+def late(clip: Frames) -> Frames:
+    """Its first frame, and in the last one its end."""
+    return np.concatenate([np.repeat(clip[:1], len(clip) - 1, 0), clip[-1:]])
+
+
+def half(clip: Frames) -> Frames:
+    """Its first frame for half of the time, then its first half."""
+    return np.concatenate(
+        [np.repeat(clip[:1], len(clip) // 2, 0), clip[: len(clip) - len(clip) // 2]]
+    )
+
+
+@pytest.mark.parametrize("broken_in_time", [turned_round, late, half])
+def test_motion_is_that_of_all_frames(broken_in_time: Callable[[Frames], Frames]) -> None:
+    suite, moving = SUITES["text"], 0
+    for case in cases(suite, 16):
+        true = case.frames()
+        scores = suite.scores(case, broken_in_time(true))
+        still = case.scene.sprites[0].motion == "still"
+        moving += not still
+        assert suite.scores(case, true)["motion"] == 1.0
+        assert scores["motion"] == scores["all"] == float(still)
+        assert scores["colour"] == scores["shape"] == 1.0
+    assert 5 < moving < 16
+
+
+@pytest.mark.parametrize("broken_in_time", [turned_round, late])
+def test_a_camera_is_judged_by_its_whole_way(broken_in_time: Callable[[Frames], Frames]) -> None:
+    suite = SUITES["geometry"]
+    for case in cases(suite, 3):
+        assert suite.scores(case, broken_in_time(case.frames()))["camera_motion"] == 0.0
+
+
+def test_a_game_is_judged_between_its_steps_too() -> None:
+    suite = SUITES["digital"]
+    for case in cases(suite, 4):
+        true = case.frames()
+        # Each second frame is that of a state four steps on or back.
+        flickers = true.copy()
+        flickers[1::2] = np.roll(true[1::2], 4, 0)
+        scores = suite.scores(case, flickers)
+        assert scores["clear"] == 1.0 and scores["flicker"] == 1.0
+        assert scores["explained"] == scores["moves"] == scores["until_violation"] == 0.0
+        once = true.copy()
+        once[9] = true[1]
+        scores = suite.scores(case, once)
+        assert scores["flicker"] == pytest.approx(1 / 8) and scores["until_violation"] == 0.5
+        # A step that comes a frame late is none.
+        delayed = true.copy()
+        delayed[1::2] = true[:-1:2]
+        assert suite.scores(case, delayed)["explained"] == 1.0
+
+
+def test_a_brush_over_what_is_painted_already_paints_nothing() -> None:
+    suite, told = SUITES["painting"], 0
+    for case in cases(suite, 8):
+        true = case.frames()
+        count, height, width = true.shape[:3]
+        times = np.arange(count) / FPS
+        truth = case.world.truth(case.scene, times, height=height, width=width)
+        under = distance(truth.centre, height=height, width=width) <= BRUSH * height + 1
+        # The last picture all the time, and over it the brush where it is.
+        finished = np.where(under[..., None], true, true[-1])
+        created = suite.scores(case, true)["creation"]
+        if not math.isnan(created):
+            told += 1
+            assert created > 0.8 and suite.scores(case, finished)["creation"] < 0.3
+    assert told > 5
+
+
 @pytest.mark.parametrize("name", ["eating", "shattering"])
 def test_what_vanishes_is_not_conserved(name: str) -> None:
     suite, worse = SUITES[name], 0
@@ -374,7 +451,13 @@ class Blind:
 
     def vae(self) -> None: ...
 
+    made = 0
+
+    def fingerprint(self) -> str:
+        return "blind"
+
     def generate(self, prompts: list[str], **settings: Any) -> list[Any]:
+        self.made += len(prompts)
         size = (settings["frames"], settings["height"], settings["width"], 3)
         return [SimpleNamespace(frames=np.zeros(size, np.uint8)) for _ in prompts]
 
@@ -393,6 +476,33 @@ def test_black_clips_are_as_bad_as_broken_ones(monkeypatch: pytest.MonkeyPatch) 
     blind.fps = 24.0
     with pytest.raises(ValueError, match="24 frames per second"):
         unwrap(measure)(blind, [SUITES["text"]], samples=2)
+
+
+def test_clips_that_are_kept_are_not_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(capabilities, "reconstructed", lambda vae, params, clip: clip)
+    blind: Any = Blind()
+
+    def told(**settings: Any) -> str:
+        how = {"samples": 2, "keep": tmp_path / "clips"} | settings
+        return unwrap(measure)(blind, [SUITES["text"]], **how).to_json()
+
+    first = told()
+    assert blind.made == 2 and told() == first and blind.made == 2
+    (file,) = (tmp_path / "clips").iterdir()
+    # What the file says is what counts, and clips of other settings are others.
+    case = cases(SUITES["text"], 2)[0]
+    np.savez(file, clips=np.stack([case.frames()] * 2))
+    assert told() != first and blind.made == 2
+    for other in ({"seed": 1}, {"steps": 5}, {"guidance": 1.0}, {"samples": 3}):
+        before = blind.made
+        told(**other)
+        assert blind.made > before
+    blind.fingerprint = lambda: "others"
+    before = blind.made
+    told()
+    assert blind.made == before + 2
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])

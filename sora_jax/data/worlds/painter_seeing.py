@@ -119,20 +119,23 @@ def interaction(state: Painted, *, reach: float = 1.4 * BRUSH) -> Interaction:
 
 def _creation(state: Painted, centre: Float[np.ndarray, "frames 2"], near: float) -> float:
     """Of the places of the brush that it came to and left: how many it made one of its colours."""
+    height, width = state.strokes.shape[2:]
+    # A pixel beyond those that the brush hides.
+    hidden = BRUSH * min(height, width) + 2
     made = []
     for frame in np.flatnonzero(state.visible):
-        close = np.hypot(*(centre - centre[frame]).T) <= near
-        first, gone = int(close.argmax()), np.flatnonzero(~close[frame:])
-        if not first or not len(gone):
+        far = np.hypot(*(centre - centre[frame]).T)
+        came, left = int((far <= hidden).argmax()), np.flatnonzero(far[frame:] > near)
+        if not came or not len(left):
             continue
-        later = frame + int(gone[0])
+        later = frame + int(left[0])
         row, column = (
             int(np.clip(place, 0, size - 1))
-            for place, size in zip(centre[frame], state.strokes.shape[2:], strict=True)
+            for place, size in zip(centre[frame], (height, width), strict=True)
         )
         colours = state.colour[frame:later]
         colours = colours[colours >= 0]
-        was, now = (state.strokes[at, colours, row, column].any() for at in (first - 1, later))
+        was, now = (state.strokes[at, colours, row, column].any() for at in (came - 1, later))
         made.append(now and not was)
     return float(np.mean(made)) if made else float("nan")
 

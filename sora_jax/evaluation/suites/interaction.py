@@ -61,14 +61,16 @@ class Painting(Described):
                 name="creation",
                 better="high",
                 floor="frozen",
-                about="places of the brush that are coloured once it has left",
+                about="places that were bare before the brush came, and are coloured once it left",
             ),
         )
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         found = dataclasses.asdict(interaction(case.world.read(frames)))
-        # A brush that never leaves has made nothing.
-        if np.isnan(found["creation"]):
+        count, height, width = case.size
+        truth = case.world.truth(case.scene, np.arange(count) / FPS, height=height, width=width)
+        # A brush that comes to no place has made nothing, where the true one comes to some.
+        if np.isnan(found["creation"]) and not np.isnan(interaction(truth).creation):
             found["creation"] = 0.0
         return found
 
