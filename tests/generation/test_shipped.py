@@ -52,17 +52,27 @@ def test_what_the_readme_shows_was_asked_for_in_words_that_it_knows() -> None:
     assert not [word for prompt in prompts for word in domain.strange(prompt)]
 
 
-@pytest.mark.slow
-def test_clips_show_what_is_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("samples", "steps", "least"),
+    [
+        (4, 6, {"colour": 0.8, "motion": 0.8, "place": 0.8}),
+        pytest.param(
+            24,
+            20,
+            {"colour": 0.95, "motion": 0.95, "place": 0.95, "shape": 0.8},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_clips_show_what_is_asked_for(samples: int, steps: int, least: dict[str, float]) -> None:
     pipeline, suite = sora_jax.load(), Text(size=Size(17, 48, 48))
-    asked = cases(suite, 24, seed=3)
-    made = pipeline.generate(
-        [case.caption for case in asked], **suite.size._asdict(), steps=20, batch=24
-    )
+    asked = cases(suite, samples, seed=3)
+    captions = [case.caption for case in asked]
+    made = pipeline.generate(captions, **suite.size._asdict(), steps=steps, batch=4)
     scores = [suite.scores(case, clip.frames) for case, clip in zip(asked, made, strict=True)]
     # What chance gives is a fifth or less of each.
-    for name in ("colour", "motion", "shape", "place"):
-        assert np.mean([score[name] for score in scores]) >= 0.75, name
+    for name, share in least.items():
+        assert np.mean([score[name] for score in scores]) >= share, name
 
 
 @pytest.mark.slow
