@@ -257,7 +257,9 @@ def test_evaluate_measures_files_and_the_loss_grid(home: Path, capsys: Any):
 def test_evaluate_measures_what_a_model_can_do(home: Path, capsys: Any):
     out, page = home / "suite.json", home / "suite.md"
     few = ("--samples", "2", "--steps", "1", "--size", "3x32x32")
-    run("evaluate", "--suite", "text,objects", *few, "--json-out", out, "--markdown-out", page)
+    made = ("--json-out", out, "--markdown-out", page, "--keep", home / "clips")
+    run("evaluate", "--suite", "text,objects", *few, *made)
+    assert {file.name.split("-")[0] for file in (home / "clips").iterdir()} == {"text", "objects"}
     found = json.loads(out.read_text())
     assert found["samples"] == 2 and {row["suite"] for row in found["rows"]} == {"text", "objects"}
     (row,) = (
