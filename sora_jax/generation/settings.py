@@ -53,9 +53,16 @@ def spread(
     levels: Float[np.ndarray, "moments"], count: int
 ) -> Float[np.ndarray, "latent_frames 1 1"]:
     """Returns the start level of each of `count` latent frames: `levels` evenly spread over them,
-    from the first to the last, with levels between."""
-    moments = np.linspace(0, 1, len(levels))
-    return np.interp(np.linspace(0, 1, count), moments, levels)[:, None, None]
+    from the first to the last, with levels between.
+
+    A latent frame no farther from a moment than half of the way to the next one takes the level of
+    that moment, of several the highest; so none that is asked for is lost between two.
+    """
+    moments, places = np.linspace(0, 1, len(levels)), np.linspace(0, 1, count)
+    between = np.interp(places, moments, levels)
+    near = np.abs(places[:, None] - moments) <= (0.5 + 1e-6) / max(count - 1, 0.5)
+    nearest = np.where(near, levels, -1).max(1)
+    return np.where(nearest >= 0, nearest, between)[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

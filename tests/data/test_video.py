@@ -323,6 +323,19 @@ def test_a_gif_begins_again_without_end(tmp_path: Path) -> None:
     assert b"NETSCAPE2.0\x03\x01\x00\x00\x00" in (tmp_path / "clip.gif").read_bytes()
 
 
+@pytest.mark.parametrize("steady", [True, False])
+def test_a_gif_that_ends_still_keeps_its_last_frame_as_long_as_it_is_shown(
+    tmp_path: Path, steady: bool
+) -> None:
+    path = tmp_path / "clip.gif"
+    clip = numbered(20)
+    clip = clip if steady else np.concatenate([clip, np.repeat(clip[-1:], 12, 0)])
+    write_video(path, clip, fps=8)
+    found = probe(path)
+    assert found.frames == 20 and found.seconds == pytest.approx(len(clip) / 8, abs=0.06)
+    assert numbers(read_clip(path, fps=8)) == numbers(clip)
+
+
 def test_a_gif_keeps_its_rate_though_it_counts_in_hundredths(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.gif", numbered(30), fps=24)
     assert probe(tmp_path / "clip.gif").seconds == pytest.approx(30 / 24, abs=0.02)

@@ -19,7 +19,7 @@ from sora_jax.generation import inputs, memory, model
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.model import GenerativeModel
-from sora_jax.generation.settings import Sampling
+from sora_jax.generation.settings import Sampling, spread
 from tests.generation.untrained import FAST, clip, same, untrained
 
 
@@ -438,3 +438,12 @@ def test_a_ramp_of_connect_keeps_both_clips_and_makes_what_is_between_its_ends(m
     faded = untrained().connect(first, second, **how).frames
     assert len(made) == 5 + 12 + 5 and kept(made[:5], first) and kept(made[-1:], second[-1:])
     assert same(made[:9], faded[:9]) and not same(made[9:13], faded[9:13], within=32)
+
+
+@pytest.mark.parametrize(
+    ("count", "levels"),
+    [(1, [1]), (2, [1, 1]), (3, [0, 1, 0]), (4, [0, 1, 1, 0]), (5, [0, 0.5, 1, 0.5, 0])],
+)
+def test_no_moment_of_a_strength_is_lost_between_two_latents(count: int, levels: list[float]):
+    assert spread(np.array([0, 1, 0], np.float32), count).ravel().tolist() == levels
+    assert spread(np.array([0.5], np.float32), count).ravel().tolist() == [0.5] * count

@@ -18,6 +18,9 @@ from sora_jax.data.video.media import Media, Probe, opened
 from sora_jax.data.video.streams import over_black
 from sora_jax.data.video.timing import Shown, cadence
 
+ROUNDING = 0.0051
+"""GIF counts in hundredths of a second, so a frame that is due may come later by half of one."""
+
 # Browsers show a frame whose duration is not given for this long.
 _UNSTATED = 0.1
 
