@@ -21,7 +21,7 @@ Writes OUT/minute.md, OUT/minute.json, the clips and a sheet of them.
 import argparse
 import itertools
 import json
-import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,10 +106,14 @@ class Command:
 
     def finished(self) -> int:
         """Waits for its end, and returns the most bytes that it has held."""
-        _, status, usage = os.wait4(self.process.pid, 0)
-        assert status == 0, f"sora-jax generate ended with {status}"
-        self.process.returncode = 0
-        return 1024 * usage.ru_maxrss
+        # Not getrusage: its peak is inherited from this process, which holds real clips.
+        status, most = Path(f"/proc/{self.process.pid}/status"), 0
+        while self.process.poll() is None:
+            found = re.search(r"VmHWM:\s*(\d+)", status.read_text())
+            most = max(most, 1024 * int(found[1]) if found else 0)
+            time.sleep(0.05)
+        assert self.process.returncode == 0, f"sora-jax generate ended: {self.process.returncode}"
+        return most
 
 
 def hops(pipeline: Pipeline) -> tuple[int, int]:

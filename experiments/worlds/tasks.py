@@ -10,6 +10,9 @@ frozen frame have (the floors), by the same measures (`evaluation.joins`):
 
     given back    PSNR of the given frames, less that of the autoencoder's own reconstruction, dB
     seam          the change at the join over the median change around it
+    change        how much changes from frame to frame in what is new, over what does in the true
+                  clip, of clips in which something moves: 0 at a standstill, more than 1 if it
+                  flickers. A seam alone tells neither.
     velocity      how differently things move before and after the join, pixels per frame, of clips
                   in which something moves
     closure       the seam from the last frame of a loop to its first; mp4, gif: of one written to
@@ -18,17 +21,21 @@ frozen frame have (the floors), by the same measures (`evaluation.joins`):
                   ending tells the beginning; of a painting and of shots it does not. Codec: of the
                   same beginning coded in two ways, at other frames of a latent.
     faithfulness  PSNR of an edited clip against the clip, dB, by strength
-    slots         the share of colour, shape, motion and place that are those of the edit's prompt
+    slots         the share of colour, shape, motion and place that are those of the edit's prompt;
+                  of what is extended, retaken or a loop of text, each by itself over the whole clip
+    unlike        how far a retaken span is from what it showed, RMS in grey levels, and from
+                  another one of other noise
+    half          colour and place of a retaken half, of those of its prompt
     border        the change across the border of a region, over that between other columns
     connect S     by strength: at 0.0 both clips go on and one fades into the other, at 1.0 the
-                  model alone leads over, and of 0 to 1 to 0 (0, 0.67, 0.67 and 0 of the four
-                  latents) it makes the middle of the fade. Between the clips of the other arms all
-                  stands still, in every row: cut, for half of the 16 frames the last of the first
-                  clip, then the first of the second; fade, the one fading evenly into the other;
-                  frozen, the last of the first until the second begins. Real and codec: one clip,
-                  going on.
+                  model alone leads over, and of 0 to 1 to 0 it makes the middle half of the fade.
+                  The clips of a pair share neither colour, shape nor place where there is such a
+                  one. Between the clips of the other arms is what truly follows the first and comes
+                  before the second: cut in the middle, fading evenly into one another, or (frozen)
+                  the last of the first until the second begins. Real and codec: one clip, going on.
     towards B     connect: slots of a frame like the second clip's, less those like the first's, by
-                  rank with the frames of each clip; largest step from a frame to the next
+                  rank with the frames of each clip (of one step 0.87, of an even fade the ceiling);
+                  largest step from a frame to the next
     at once       connect: the largest change from a frame to the next, of all change from the first
                   clip to the second
 
@@ -50,6 +57,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tasks_page
 from PIL import Image
 from rich.progress import track
 
@@ -98,8 +106,9 @@ class Tasks:
         self.back = [codec.decode(codec.encode(clip))[0] for clip in self.given]
         self.coded = [codec.decode(codec.encode(clip))[0] for clip in self.true]
         self.moving = _moving(self.asked)
+        self.partners = _partners(self.asked)
         self.few = min(FEW, scenes)
-        self.real: dict[tuple[bool, int], dict[str, Scores]] = {}
+        self.real: dict[tuple[bool, int, int], dict[str, Scores]] = {}
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.sheets: list[str] = []
@@ -159,18 +168,51 @@ class Tasks:
             ],
         )
 
-    def join(self, task: str, made: Clips, at: int, real: Clips, real_at: int) -> None:
-        """Seam and velocity at frame `at` of what was made, `real_at` of real clips."""
-        self.tell(task, model=_joined(made, at, self.moving), **self.beside(real, real_at))
+    def join(
+        self,
+        task: str,
+        made: Clips,
+        at: int,
+        real: Clips,
+        real_at: int,
+        *,
+        codec_at: int | None = None,
+    ) -> None:
+        """Seam and velocity at frame `at` of what was made, `real_at` of real clips, and `codec_at`
+        of reconstructions, where that is the same place of a latent."""
+        beside = self.beside(real, real_at, codec_at or real_at)
+        self.tell(task, model=_joined(made, at, self.moving), **beside)
 
-    def beside(self, real: Clips, at: int) -> dict[str, Scores]:
+    def beside(self, real: Clips, at: int, codec_at: int) -> dict[str, Scores]:
         """Seam and velocity of the other arms at frame `at`; `real` is `true` or `given`."""
-        known = (real is self.true, at)
+        known = (real is self.true, at, codec_at)
         if known not in self.real:
             coded = self.coded if real is self.true else self.back
-            arms = {"real": real, "codec": coded, **_floors(real, self.others(real), at)}
-            self.real[known] = {arm: _joined(c, at, self.moving) for arm, c in arms.items()}
+            arms = {"real": real, **_floors(real, self.others(real), at)}
+            found = {arm: _joined(c, at, self.moving) for arm, c in arms.items()}
+            self.real[known] = found | {"codec": _joined(coded, codec_at, self.moving)}
         return self.real[known]
+
+    def lively(self, task: str, made: Clips, new: slice, real: Clips, there: slice) -> None:
+        """The change in the frames `new` of what was made, over that `there` in real clips."""
+        coded = self.coded if real is self.true else self.back
+
+        def over(clips: Clips, part: slice) -> list[float]:
+            return [
+                float(joins.changes(clips[i][part]).mean() / joins.changes(real[i][there]).mean())
+                for i in self.moving
+            ]
+
+        shuffled = np.random.default_rng(0).permutation(len(real[0][there]))
+        self.row(
+            task,
+            "change",
+            model=over(made, new),
+            real=over(real, there),
+            codec=over(coded, there),
+            shuffled=over([clip[there][shuffled] for clip in real], slice(None)),
+            frozen=over([clip[:1].repeat(2, 0) for clip in real], slice(None)),
+        )
 
     def animate(self) -> None:
         made = self.each(
@@ -186,23 +228,29 @@ class Tasks:
             [(m[:1], g[:1], b) for m, g, b in zip(made, self.given, back, strict=True)],
         )
         self.join("animate", made, 1, self.true, 1)
-        self.slots("animate", made)
+        self.lively("animate", made, slice(None), self.given, slice(None))
+        self.slots("animate", made, real=self.given)
 
-    def slots(self, task: str, made: Clips, asked: list[Case] | None = None) -> None:
-        """Which slots of the captions the clips have, beside real clips and their first frames."""
+    def slots(
+        self,
+        task: str,
+        made: Clips,
+        asked: list[Case] | None = None,
+        *,
+        real: Clips | None = None,
+        floors: dict[str, Clips] | None = None,
+    ) -> None:
+        """Which slots of the captions the clips have, beside real clips and floors: by default
+        those of others, and their first frames held."""
         asked, suite = asked or self.asked, Text(size=SIZE)
-        real = self.given if asked is self.asked else [case.frames() for case in asked]
-        arms = {
-            "model": made,
-            "real": real,
-            "cut": self.others(real),
-            "frozen": [joins.frozen(clip, 1, len(clip) - 1) for clip in real],
-        }
-        if len(real[0]) == 1:
-            del arms["frozen"]
+        real = real or [case.frames() for case in asked]
+        if floors is None:
+            floors = {"cut": self.others(real)}
+            if len(real[0]) > 1:
+                floors["frozen"] = [joins.frozen(clip, 1, len(clip) - 1) for clip in real]
         scored = {
             arm: [suite.scores(*pair) for pair in zip(asked, clips, strict=True)]
-            for arm, clips in arms.items()
+            for arm, clips in {"model": made, "real": real, **floors}.items()
         }
         # Of the two no slot: none of these arms has things that nobody asked for.
         for name in (name for name in scored["model"][0] if name not in ("all", "alone")):
@@ -237,10 +285,12 @@ class Tasks:
             short = [dataclasses.replace(case, size=size) for case in asked]
             self.slots(f"animate {size}", animated, short)
             at = size.frames
-            arms = {"model": extended, "real": real, **_floors(real, self.others(real), at)}
+            floors = _floors(real, self.others(real), at)
+            arms = {"model": extended, "real": real, **floors}
             self.tell(
                 f"extend {size}", **{arm: _joined(clips, at, moving) for arm, clips in arms.items()}
             )
+            self.slots(f"extend {size}", extended, asked, real=real, floors=floors)
             shown = slice(SHOWN // 2)
             self.draw(
                 f"sizes {size}",
@@ -259,7 +309,11 @@ class Tasks:
         )
         kept = [clip[: SIZE.frames] for clip in made]
         self.given_back("extend forward", list(zip(kept, self.given, self.back, strict=True)))
-        self.join("extend forward", made, SIZE.frames, self.true, SIZE.frames)
+        at, new = SIZE.frames, slice(SIZE.frames, None)
+        self.join("extend forward", made, at, self.true, at)
+        self.lively("extend forward", made, new, self.true, new)
+        floors = _floors(self.true, self.others(self.true), at)
+        self.slots("extend forward", made, real=self.true, floors=floors)
 
     def backward(self) -> None:
         # The ends of the clips, which in their world can have had a beginning.
@@ -283,7 +337,17 @@ class Tasks:
         ]
         kept = [clip[NEW:] for clip in made[0]]
         self.given_back("extend backward", list(zip(kept, given, back, strict=True)))
-        self.join("extend backward", made[0], NEW, self.true, NEW)
+        # What was made ends within a latent, of which one frame was left out.
+        self.join("extend backward", made[0], NEW, self.true, NEW, codec_at=NEW + 1)
+        self.lively("extend backward", made[0], slice(NEW), self.true, slice(NEW))
+        floors = {
+            "cut": [
+                joins.hard_cut(other, clip, NEW)
+                for clip, other in zip(self.true, self.others(self.true), strict=True)
+            ],
+            "frozen": [joins.frozen(clip[::-1], SIZE.frames, NEW)[::-1] for clip in self.true],
+        }
+        self.slots("extend backward", made[0], real=self.true, floors=floors)
         first = slice(self.few)
         begun_so = [[clip[:NEW] for clip in clips[first]] for clips in made]
         self.diverse("sprites", self.true[first], begun_so)
@@ -339,6 +403,7 @@ class Tasks:
         )
         self.join("loop", made, 16, self.true, SIZE.frames)
         self.closure("loop", made)
+        self.lively("loop", made, slice(16, None), self.given, slice(None))
         # The end before the beginning, as it is when a loop goes round.
         round_again = [np.roll(clip, len(clip) // 2, axis=0) for clip in made]
         at = len(made[0]) // 2
@@ -357,6 +422,8 @@ class Tasks:
             lambda i: self.pipeline.loop(prompt=self.captions[i], frames=NEW, **self.of(i)).frames,
         )
         self.closure("loop of text", texts)
+        self.lively("loop of text", texts, slice(None), self.given, slice(None))
+        self.slots("loop of text", texts, real=self.given)
 
     def closure(self, task: str, made: Clips) -> None:
         self.row(
@@ -439,57 +506,58 @@ class Tasks:
         )
 
     def connect(self) -> None:
-        first, second = self.given, self.others(self.given)
-        # The clips at rest before and after, and what leads from one to the other.
-        rest = [
-            (a[-1:].repeat(NEW, 0), b[:1].repeat(NEW, 0))
-            for a, b in zip(first, second, strict=True)
-        ]
+        first = self.given
+        # The ends of the clips, which in their world can have had a beginning.
+        second = [self.true[i][NEW:] for i in self.partners]
+        # What truly follows the first, and comes before the second.
+        gone = [clip[SIZE.frames :] for clip in self.true]
+        come = [self.true[i][:NEW] for i in self.partners]
+        pairs = list(zip(gone, come, strict=True))
         middles = {
-            "cut": [joins.hard_cut(*each, NEW // 2) for each in rest],
-            "fade": [joins.cross_fade(*each, 0, NEW - 1) for each in rest],
-            "frozen": [before for before, _ in rest],
+            "cut": [joins.hard_cut(*pair, NEW // 2) for pair in pairs],
+            "fade": [joins.cross_fade(*pair, 0, NEW - 1) for pair in pairs],
+            "frozen": [clip[-1:].repeat(NEW, 0) for clip in first],
         }
         floors = {
             arm: self.led([np.concatenate(each) for each in zip(first, over, second, strict=True)])
             for arm, over in middles.items()
         }
-        real = self.beside(self.true, SIZE.frames)
+        real = self.beside(self.true, SIZE.frames, SIZE.frames)
         ceilings = {arm: real[arm] for arm in ("real", "codec")}
+        codec = self.pipeline.codec()
+        back = [codec.decode(codec.encode(clip))[0] for clip in second]
         for name, strength in LEADS.items():
-            made = self.connected(f"connect {name}", second, strength)
+            task = f"connect {name}"
+            made = self.each(
+                task,
+                lambda i, strength=strength: (
+                    self.pipeline.connect(
+                        first[i], second[i], frames=NEW, strength=strength, **self.of(i)
+                    ).frames
+                ),
+            )
+            kept = [np.concatenate([m[: SIZE.frames], m[-SIZE.frames :]]) for m in made]
+            given, coded = (
+                [np.concatenate(pair) for pair in zip(*clips, strict=True)]
+                for clips in ((first, second), (self.back, back))
+            )
+            self.given_back(task, list(zip(kept, given, coded, strict=True)))
             for part, found in self.led(made).items():
                 beside = {arm: scores[part] for arm, scores in floors.items()}
-                self.tell(f"connect {name}{part}", model=found, **ceilings, **beside)
-
-    def connected(self, task: str, second: Clips, strength: float | Sequence[float]) -> Clips:
-        """Each clip led over to the second."""
-        made = self.each(
-            task,
-            lambda i: (
-                self.pipeline.connect(
-                    self.given[i], second[i], frames=NEW, strength=strength, **self.of(i)
-                ).frames
-            ),
-        )
-        kept = [np.concatenate([m[: SIZE.frames], m[-SIZE.frames :]]) for m in made]
-        given, back = (
-            [np.concatenate(pair) for pair in zip(clips, self.others(clips), strict=True)]
-            for clips in (self.given, self.back)
-        )
-        self.given_back(task, list(zip(kept, given, back, strict=True)))
-        return made
+                self.tell(f"{task}{part}", model=found, **ceilings, **beside)
 
     def led(self, clips: Clips) -> dict[str, Scores]:
-        """What is measured of clips that lead from each clip to the next, by part: at their joins,
-        and from the last frame of the first to the first of the second."""
+        """What is measured of clips that lead from each clip to its partner, by part: at their
+        joins, and from the last frame of the first to the first of the second."""
         first, second = SIZE.frames, SIZE.frames + NEW
         between = [clip[first - 1 : second + 1] for clip in clips]
-        pairs = zip(self.asked, self.others(self.asked), between, strict=True)
-        ways = [[_towards(a, b, frame) for frame in frames] for a, b, frames in pairs]
+        ways = [
+            [_towards(a, self.asked[partner], frame) for frame in frames]
+            for a, partner, frames in zip(self.asked, self.partners, between, strict=True)
+        ]
         changes = [joins.changes(frames) for frames in between]
         # Where the second clip is one in which something moves.
-        later = [(index - 1) % len(clips) for index in self.moving]
+        later = [i for i, partner in enumerate(self.partners) if partner in self.moving]
         return {
             ", first join": _joined(clips, first, self.moving),
             ", second join": _joined(clips, second, later),
@@ -521,6 +589,41 @@ class Tasks:
         )
         self.join("retake of a span, first join", made, 5, self.given, 5)
         self.join("retake of a span, second join", made, 13, self.given, 13)
+        self.lively("retake of a span", made, slice(5, 13), self.given, slice(5, 13))
+        floors = {
+            "cut": [
+                np.concatenate([a[:5], b[5:13], a[13:]])
+                for a, b in zip(self.given, self.others(self.given), strict=True)
+            ],
+            "frozen": [
+                np.concatenate([joins.frozen(clip[:5], 5, 8), clip[13:]]) for clip in self.given
+            ],
+        }
+        self.slots("retake of a span", made, real=self.given, floors=floors)
+        again = self.each(
+            "retake of frames 5 to 13, other noise",
+            lambda i: (
+                self.pipeline.retake(
+                    self.given[i], self.captions[i], span=(5, 13), **self.of(i, 1)
+                ).frames
+            ),
+            count=self.few,
+        )
+
+        def unlike(clips: Clips, others: Clips) -> list[float]:
+            pairs = zip(clips, others, strict=False)
+            return [joins.diversity([one[5:13], other[5:13]]) for one, other in pairs]
+
+        self.row(
+            "retake of a span",
+            "unlike before, grey levels",
+            model=unlike(made, self.given),
+            codec=unlike(self.back, self.given),
+            cut=unlike(self.others(self.given), self.given),
+        )
+        self.row(
+            "retake of a span", "unlike one of other noise, grey levels", model=unlike(again, made)
+        )
         half = self.each(
             "retake of the left half",
             lambda i: (
@@ -536,6 +639,21 @@ class Tasks:
                 for m, g, b in zip(half, self.given, self.back, strict=True)
             ],
         )
+        suite = Text(size=SIZE)
+        lefts = {"model": half, "real": self.others(self.given), "codec": self.back}
+        for name in ("colour", "place"):
+            self.row(
+                "retake of the left half",
+                f"half, {name}",
+                span=(0, 1),
+                **{
+                    arm: [
+                        suite.scores(case, clip[:, :, :32])[name]
+                        for case, clip in zip(targets, clips, strict=True)
+                    ]
+                    for arm, clips in lefts.items()
+                },
+            )
         self.row(
             "retake of the left half",
             "border",
@@ -579,6 +697,25 @@ def _slots(suite: Text, case: Case, frames: Frames) -> float:
     return float(np.mean([scores[name] for name in ("colour", "shape", "motion", "place")]))
 
 
+def _partners(asked: list[Case]) -> list[int]:
+    """For each clip the next one that has another shape, colour and place; else the next."""
+
+    def slots(case: Case) -> tuple[str, str, str]:
+        (sprite,) = case.scene.sprites
+        return sprite.kind, sprite.colour, case.scene.place
+
+    found = []
+    for index, case in enumerate(asked):
+        later = [(index + step) % len(asked) for step in range(1, len(asked))] or [index]
+        unlike = (
+            other
+            for other in later
+            if not any(a == b for a, b in zip(slots(case), slots(asked[other]), strict=True))
+        )
+        found.append(next(unlike, later[0]))
+    return found
+
+
 def _moving(asked: list[Case]) -> list[int]:
     """The clips in which something moves."""
     return [i for i, case in enumerate(asked) if case.scene.sprites[0].motion != "still"]
@@ -611,20 +748,6 @@ def _towards(first: Case, second: Case, frame: Frames) -> float:
     return float(np.mean([two[name] - one[name] for name in names]))
 
 
-ABOUT = """`python experiments/worlds/tasks.py --scenes {scenes}`: clips of {size} pixels of one
-sprite, {steps} steps, guidance {guidance}; loops of clips and connect without a prompt. Wide and
-tall sizes, and the diversity of beginnings, are of {few} clips. Means with their 95 % intervals;
-beside the model, what real clips have, the autoencoder's reconstructions, and a hard cut, a
-cross-fade and a frozen frame. The number behind `edit` and `connect` is a strength; of connect
-these three stand still between the clips, for 16 frames that are cut in their middle, fade evenly,
-or hold the first clip's last frame until the second begins. What is measured is told at the head of
-the script.
-
-A sheet shows what was made, one clip below the other, nine frames of each (of images, their one),
-under the caption of the clip that was given or of what was asked for: of edits, retakes and connect
-that of the (first) clip. Sheets of beginnings show one ending that was begun three times.
-"""
-
 TASKS = (
     *("animate", "forward", "backward", "loop", "edit", "connect", "retake", "prototype"),
     *("image", "sizes"),
@@ -651,7 +774,7 @@ def main() -> None:
         "model": pipeline.fingerprint(),
         "code": _code(),
     }
-    found = _found(out / "tasks.json", about)
+    found = tasks_page.found(out / "tasks.json", about)
     tasks = Tasks(pipeline, given.scenes, settings, out)
     failed = False
     for name in given.tasks:
@@ -671,57 +794,24 @@ def main() -> None:
             "sheets": tasks.sheets,
             "seconds": seconds,
         }
+        # The page has them in this order, whichever were made first.
+        found = {name: found[name] for name in TASKS if name in found}
         print(f"{name}: {seconds} s", flush=True)
         (out / "tasks.json").write_text(json.dumps({"about": about, "tasks": found}, indent=1))
-        _write(out, pipeline.source, about, found)
-    print(_table(found))
+        tasks_page.write(out, pipeline.source, about, found)
+    print(tasks_page.table(found))
     sys.exit(failed)
 
 
 def _code() -> str:
-    """Tells this script, and what makes, reads and measures its clips, from other versions."""
-    root, parts = Path(sora_jax.__file__).parent, ("generation", "evaluation", "data/worlds")
+    """Tells this script, and the package but for what only trains, from other versions."""
+    root = Path(sora_jax.__file__).parent
+    apart = ("cli", "training", "importers", "baselines")
     files = [
-        Path(__file__),
-        *(file for part in parts for file in sorted((root / part).rglob("*.py"))),
+        file for file in sorted(root.rglob("*.py")) if file.relative_to(root).parts[0] not in apart
     ]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _found(file: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run measured of other tasks, if by the same model, settings and code."""
-    if file.exists():
-        kept = json.loads(file.read_text())
-        if kept.get("about") == about:
-            return kept["tasks"]
-    return {}
-
-
-def _table(found: dict[str, Any]) -> str:
-    heads = ("model", "real", "codec", "cut", "fade", "frozen")
-    lines = [f"| task | measure | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    known = [found[name] for name in TASKS if name in found]
-    for row in (row for task in known for row in task["rows"]):
-        cells = [
-            "{:.2f} ({:.2f} to {:.2f})".format(*row[head]) if head in row else "" for head in heads
-        ]
-        lines.append(f"| {row['task']} | {row['measure']} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(note for task in known for note in task["notes"])])
-
-
-def _write(out: Path, source: str, about: dict[str, Any], found: dict[str, Any]) -> None:
-    """The page, of the tasks so far."""
-    drawn = (sheet for name in TASKS if name in found for sheet in found[name]["sheets"])
-    sheets = "\n".join(
-        f"\n## {Path(name).stem.replace('_', ' ').capitalize()}\n\n![{Path(name).stem}]({name})"
-        for name in drawn
-    )
-    spent = {name: found[name]["seconds"] for name in TASKS if name in found}
-    each = ", ".join(f"{name} {seconds}" for name, seconds in spent.items())
-    (out / "tasks.md").write_text(
-        f"# The tasks of {source}\n\n{ABOUT.format(**about)}\n"
-        f"Seconds: {each}; {sum(spent.values())} in all.\n\n{_table(found)}\n{sheets}\n"
-    )
+    code = b"".join(file.read_bytes() for file in (Path(__file__), *files))
+    return hashlib.sha256(code).hexdigest()[:16]
 
 
 if __name__ == "__main__":
