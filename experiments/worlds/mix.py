@@ -1,15 +1,16 @@
 """What the noise field's mix costs text to video: a model of the small preset with it and without.
 
     sora-jax train experiments/worlds/mix.py
-    for arm in with without; do
+    for arm in with without with_again; do
         python experiments/worlds/prompts_table.py runs/mix/$arm --rows "small 17x48x48" \\
             --samples 2000 --out runs/mix/$arm/prompts
     done
 
-Both are the transformer of `small.py`, trained as in its first stage but on single sprites alone,
+All are the transformer of `small.py`, trained as in its first stage but on single sprites alone,
 which is what the table asks for, and with a rate that falls to nothing at the end. They see the
 same clips in the same order for as many steps, latents of the autoencoder that comes with the
-package. The one without the mix has one diffusion time for each clip, and nothing given.
+package. The one without the mix has one diffusion time for each clip, and nothing given. The one
+with it is trained once more, from other random numbers, which tells what differences mean nothing.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ CLIPS, STEPS = 12_000, 1500
 
 
 def with_and_without(stages: Any, *, clips: int, steps: int) -> config.Stages:
-    """The latents of `small.py`'s first transformer, that transformer, and its twin."""
+    """The latents of `small.py`'s first transformer, that transformer, and its twins."""
     named = {stage.name: stage for stage in stages}
     square, first = named["square"], named["first"]
     source = dataclasses.replace(
@@ -54,7 +55,12 @@ def with_and_without(stages: Any, *, clips: int, steps: int) -> config.Stages:
         evaluators=(),
     )
     plain = dataclasses.replace(mixed.objective, levels=UniformLevels())
-    return square, mixed, dataclasses.replace(mixed, name="without", objective=plain)
+    return (
+        square,
+        mixed,
+        dataclasses.replace(mixed, name="without", objective=plain),
+        dataclasses.replace(mixed, name="with_again", seed=1),
+    )
 
 
 experiment = with_and_without(config.read_experiment(SMALL), clips=CLIPS, steps=STEPS)
