@@ -1,7 +1,7 @@
 """The table of experiments/README.md: what 500 prompts of one shape each give, way by way.
 
     python experiments/worlds/prompts_table.py [CHECKPOINT] --samples 500 \\
-        --out experiments/worlds/prompts
+        --out runs/prompts
 
 Every row asks for fresh sprites by colour, shape, motion and place, and reads the clips:
 
@@ -102,6 +102,7 @@ def main() -> None:
     settings = {name: getattr(given, name) for name in ("samples", "steps", "guidance")}
     about = {"weights": pipeline.fingerprint(), **settings}
     file = Path(f"{given.out}.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(file.read_text()) if file.exists() else {}
     rows = kept["rows"] if kept.get("about") == about else {}
     for name in given.rows:
