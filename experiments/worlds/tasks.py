@@ -337,7 +337,7 @@ class Tasks:
         ]
         kept = [clip[NEW:] for clip in made[0]]
         self.given_back("extend backward", list(zip(kept, given, back, strict=True)))
-        # What was made ends within a latent, of which one frame was left out.
+        # It lies between two latents; in a clip that is coded from its beginning, one frame later.
         self.join("extend backward", made[0], NEW, self.true, NEW, codec_at=NEW + 1)
         self.lively("extend backward", made[0], slice(NEW), self.true, slice(NEW))
         floors = {
@@ -774,7 +774,7 @@ def main() -> None:
         "model": pipeline.fingerprint(),
         "code": _code(),
     }
-    found = tasks_page.found(out / "tasks.json", about)
+    found = tasks_page.earlier(out / "tasks.json", about)
     tasks = Tasks(pipeline, given.scenes, settings, out)
     failed = False
     for name in given.tasks:
@@ -804,7 +804,7 @@ def main() -> None:
 
 
 def _code() -> str:
-    """Tells this script, and the package but for what only trains, from other versions."""
+    """Tells this script, and what of the package it may use, from other versions."""
     root = Path(sora_jax.__file__).parent
     apart = ("cli", "training", "importers", "baselines")
     files = [

@@ -19,7 +19,7 @@ that of the (first) clip. Sheets of beginnings show one ending that was begun th
 """
 
 
-def found(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+def earlier(file: Path, about: dict[str, Any]) -> dict[str, Any]:
     """What an earlier run measured of other tasks, if by the same model, settings and code."""
     if file.exists():
         kept = json.loads(file.read_text())

@@ -50,7 +50,7 @@ def evaluate(
         batch: clips sampled together, for suites; 16.
         seed: of what is asked for and of the noise, for suites; 0.
         keep: a folder to keep the clips of suites in, and to look for them: a measurement that was
-            stopped goes on from there.
+            stopped goes on from there. Remove it where the code that samples has changed.
         json_out: a file to write the table to as JSON.
         markdown_out: a file to write the table of suites to as Markdown.
         plot_out: a .png, .svg or .pdf to draw the table of suites into.

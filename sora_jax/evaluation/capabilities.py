@@ -64,6 +64,7 @@ def measure(
     seed            of the scenes, and of the model's noise: of others both are others.
     keep            folder in which the model's clips are kept, and looked for: a measurement that
                     was stopped goes on from there, and one by other measures samples nothing anew.
+                    Remove it where the code that samples has changed.
 
     Raises ValueError for less than two samples, a seed below 0, fewer frames than a suite needs,
     and a model of clips at another rate than FPS.

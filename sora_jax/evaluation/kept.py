@@ -1,8 +1,9 @@
 """The clips that a model made for a suite, kept in a folder.
 
 A measurement that was stopped goes on from them, and another measure reads them again. A file's
-name holds a digest of all that its clips depend on, so that those of other weights, prompts or
-settings are never taken for them.
+name holds a digest of what its clips are of, so that those of other weights, prompts or settings
+are never taken for them. It does not know the code: where that samples otherwise than before, the
+folder is to be removed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def kept(
     """Returns the clips that lie in a folder, or makes and keeps them.
 
     name   with which the file begins.
-    about  what the clips are of: all that they depend on, as JSON has it.
+    about  what the clips are of, as JSON has it.
     """
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     path = epath.Path(folder) / f"{name}-{digest}.npz"

@@ -63,16 +63,12 @@ class Pipeline(Tasks):
         how, tile, hops = self._plan(prompts, size, Sampling.of(**settings), batch=together)
         clips = []
         starts = range(0, len(prompts), together)
-        if how.seed + len(starts) * together > 2**63:
-            raise ValueError(
-                f"seed={how.seed}: those of {len(prompts)} clips would go beyond 2^63 - 1; give a "
-                "smaller one"
-            )
         with self.ticking(len(starts) * len(hops), how) as tick:
             for start in starts:
                 # The last batch is filled up, so that one program serves all.
                 texts = prompts[start : start + together]
-                rows = range(how.seed + start, how.seed + start + together)
+                seeds = range(how.seed + start, how.seed + len(prompts))[:together]
+                rows = [*seeds, *[how.seed] * (together - len(seeds))]
                 latents = roll(
                     self,
                     texts + [""] * (together - len(texts)),
@@ -217,6 +213,11 @@ class Pipeline(Tasks):
         streams: bool = False,
     ) -> tuple[Sampling, int | None, list[Hop]]:
         """The settings that apply, the tile to decode in, and the hops to `size` pixels."""
+        if how.seed + len(prompts) > 2**63:
+            raise ValueError(
+                f"seed={how.seed}: those of {len(prompts)} clips would go beyond 2^63 - 1; give a "
+                "smaller one"
+            )
         longer = size.frames > (self.domain.frames or size.frames)
         how, need = self.prepare(prompts, size, how, batch=batch, given=longer, streams=streams)
         count = self.vae.latent_size(size).frames

@@ -55,14 +55,21 @@ def spread(
     """Returns the start level of each of `count` latent frames: `levels` evenly spread over them,
     from the first to the last, with levels between.
 
-    A latent frame no farther from a moment than half of the way to the next one takes the level of
-    that moment, of several the highest; so none that is asked for is lost between two.
+    Of no more moments than latent frames none is lost between two of these: those no farther from
+    it than half of the way to the next have its level. Raises ValueError where of more moments all
+    that is above 0 lies between.
     """
     moments, places = np.linspace(0, 1, len(levels)), np.linspace(0, 1, count)
-    between = np.interp(places, moments, levels)
-    near = np.abs(places[:, None] - moments) <= (0.5 + 1e-6) / max(count - 1, 0.5)
-    nearest = np.where(near, levels, -1).max(1)
-    return np.where(nearest >= 0, nearest, between)[:, None, None]
+    spaced = np.interp(places, moments, levels)
+    if len(levels) <= count:
+        near = np.abs(places[:, None] - moments) <= (0.5 + 1e-6) / max(count - 1, 0.5)
+        spaced = np.where(near.any(1), np.where(near, levels, 0).max(1), spaced)
+    elif levels.any() and not spaced.any():
+        raise ValueError(
+            f"strength={levels.tolist()}: what is above 0 falls between {count} latents; "
+            "give fewer numbers, or more frames"
+        )
+    return spaced[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -442,8 +442,16 @@ def test_a_ramp_of_connect_keeps_both_clips_and_makes_what_is_between_its_ends(m
 
 @pytest.mark.parametrize(
     ("count", "levels"),
-    [(1, [1]), (2, [1, 1]), (3, [0, 1, 0]), (4, [0, 1, 1, 0]), (5, [0, 0.5, 1, 0.5, 0])],
+    [(3, [0, 1, 0]), (4, [0, 1, 1, 0]), (5, [0, 0.5, 1, 0.5, 0])],
 )
 def test_no_moment_of_a_strength_is_lost_between_two_latents(count: int, levels: list[float]):
     assert spread(np.array([0, 1, 0], np.float32), count).ravel().tolist() == levels
     assert spread(np.array([0.5], np.float32), count).ravel().tolist() == [0.5] * count
+    assert spread(np.float32([1, 0, 1]), count).ravel().tolist() == [1 - each for each in levels]
+
+
+def test_a_strength_for_each_frame_is_that_of_the_frames_where_latents_end():
+    assert spread(np.linspace(0, 1, 17), 5).ravel().tolist() == [0, 0.25, 0.5, 0.75, 1]
+    with pytest.raises(ValueError, match="falls between 2 latents; give fewer numbers"):
+        spread(np.float32([0, 1, 0]), 2)
+    assert not spread(np.zeros(3), 2).any()

@@ -39,7 +39,6 @@ Policy = Literal["collector", "wanderer", "climber", "pacer"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 Violation = Literal["unclear", "birth", "death", "wall crossing", "teleport"]
-VIOLATIONS: tuple[Violation, ...] = get_args(Violation)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class Digital(Described):
                 name="explained",
                 better="high",
                 floor="shuffled",
-                about="transitions that a legal action explains",
+                about="transitions that a legal action explains, with nothing else between",
             ),
             Metric(
                 name="clear",
@@ -156,7 +156,7 @@ def _about(kind: Break) -> str:
     if kind == "unclear":
         return "transitions from, to or by way of what is no state of the game"
     if kind == "flicker":
-        return "clear transitions that go by way of a state of another game"
+        return "clear transitions that go by way of a third state"
     return f"clear transitions that break the rules, first of all by: {kind}"
 
 

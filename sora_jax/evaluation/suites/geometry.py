@@ -71,7 +71,7 @@ class Geometry(Described):
                 name="camera_motion",
                 better="high",
                 floor="crossed",
-                about="clips whose camera moves as is asked for all the time",
+                about="clips whose camera goes the way that is asked for, to within a third",
                 yes_no=True,
             ),
         )
@@ -165,7 +165,7 @@ def depth(position: ndarray, true: ndarray, visible: ndarray) -> float:
 def _moves(seen: Orbited, truth: Orbited) -> float:
     """Whether the camera turns, rises and comes near as it should, to within a third: 1 or 0.
 
-    At every moment, in the mean square over the frames whose camera can be told; NaN where the
+    In the mean square over the frames whose camera can be told, all of which count; NaN where the
     first and last of these are less than half of the clip apart.
     """
     told = np.flatnonzero(np.isfinite(seen.camera.azimuth))

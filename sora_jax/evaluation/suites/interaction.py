@@ -61,17 +61,19 @@ class Painting(Described):
                 name="creation",
                 better="high",
                 floor="frozen",
-                about="places that were bare before the brush came, and are coloured once it left",
+                about="places that the brush came to and left, and only then have its colour",
             ),
         )
 
     def scores(self, case: Case, frames: Frames) -> dict[str, float]:
         found = dataclasses.asdict(interaction(case.world.read(frames)))
-        count, height, width = case.size
-        truth = case.world.truth(case.scene, np.arange(count) / FPS, height=height, width=width)
-        # A brush that comes to no place has made nothing, where the true one comes to some.
-        if np.isnan(found["creation"]) and not np.isnan(interaction(truth).creation):
-            found["creation"] = 0.0
+        if np.isnan(found["creation"]):
+            count, height, width = case.size
+            times = np.arange(count) / FPS
+            truth = case.world.truth(case.scene, times, height=height, width=width)
+            # A brush that comes to no place has made nothing, where the true one comes to some.
+            if not np.isnan(interaction(truth).creation):
+                found["creation"] = 0.0
         return found
 
 

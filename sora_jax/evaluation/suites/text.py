@@ -56,7 +56,7 @@ class Text:
         about = {
             "colour": "the largest thing, seen in most frames, has the colour that is asked for",
             "shape": "in most frames it is seen and has the shape that is asked for",
-            "motion": "it is seen in most frames, and moves as is asked for all the time",
+            "motion": "it is seen in most frames, and moves evenly as is asked for",
             "place": "the ground is the one that is asked for",
             "all": "all of these are right",
             "alone": "in most frames there is one thing and no other",
@@ -115,7 +115,8 @@ def motion_of(centre: ndarray, *, side: int) -> Motion | None:
 
     The direction of the even motion (a straight line at one speed) that fits the centres best, that
     of its longer component; less than `_STILL` in all is standing still. None for what is never
-    seen, and for what does not move evenly: what jumps, turns round, or begins late.
+    seen, and for what is far from even, by `_UNEVEN`: what jumps, turns round in the middle, or
+    stands still for half of the time. A shorter rest passes.
     """
     times = np.flatnonzero(~np.isnan(centre[:, 0]))
     if not len(times):
