@@ -21,7 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "checkpoint": {"arrays", "config"},
     "frozen": {"config", "checkpoint"},
-    "data": {"arrays"},
+    "files": set(),
+    "data": {"arrays", "files"},
     "models": {"arrays"},
     "diffusion": {"arrays"},
     "parallel": {"arrays"},
@@ -30,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generation": {
         "__init__",
         "arrays",
+        "files",
         "models",
         "diffusion",
         "checkpoint",
@@ -41,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "evaluation": {
         "arrays",
+        "files",
         "models",
         "diffusion",
         "objectives",

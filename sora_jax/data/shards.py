@@ -35,6 +35,7 @@ from sora_jax.data.buckets import Bucket, Grid
 from sora_jax.data.copies import is_remote, local_copies
 from sora_jax.data.datasets import Caption, Record
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
+from sora_jax.files import write_whole
 
 log = logging.getLogger("sora_jax")
 
@@ -175,7 +176,7 @@ class LatentWriter:
             "spans": self.spans,
             "shards": self.shards,
         }
-        _write_whole(self._manifest, json.dumps(manifest).encode())
+        write_whole(self._manifest, json.dumps(manifest).encode())
 
     @property
     def _stem(self) -> str:
@@ -239,7 +240,7 @@ class LatentWriter:
             "rows": [(r.name, bucket, *r.size, r.latent.shape[-1]) for bucket, r in self._pending],
             "failed": self._failed,
         }
-        _write_whole(self.folder / f"{stem}.json", json.dumps(shard).encode())
+        write_whole(self.folder / f"{stem}.json", json.dumps(shard).encode())
         self.shards.append(shard)
         self._pending, self._failed = [], {}
 
@@ -293,16 +294,6 @@ def _complete(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(group) == count:
             return group
     return []
-
-
-def _write_whole(path: epath.Path, data: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    if is_remote(path):
-        path.write_bytes(data)
-        return
-    partial = path.parent / f"{path.name}.partial"
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def _write_records(path: epath.Path, records: Sequence[bytes]) -> None:

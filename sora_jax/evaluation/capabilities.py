@@ -24,6 +24,7 @@ fresh ones of the worlds, for model and codec, and for the true clips as the flo
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +36,7 @@ from sora_jax.arrays import Size
 from sora_jax.data.worlds.world import FPS, Frames
 from sora_jax.evaluation.broken import Floor, broken
 from sora_jax.evaluation.frechet import latent_distance, latent_features
-from sora_jax.evaluation.kept import kept
+from sora_jax.evaluation.kept import check_keep, kept
 from sora_jax.evaluation.reconstruction import reconstructed
 from sora_jax.evaluation.statistics import Mean, Z
 from sora_jax.evaluation.suite import Case, Metric, Suite, cases, resized
@@ -66,8 +67,8 @@ def measure(
                     was stopped goes on from there, and one by other measures samples nothing anew.
                     Remove it where the code that samples has changed.
 
-    Raises ValueError for less than two samples, a seed below 0, fewer frames than a suite needs,
-    and a model of clips at another rate than FPS.
+    Raises ValueError for less than two samples, a seed below 0, fewer frames than a suite needs, a
+    folder that cannot be made, and a model of clips at another rate than FPS.
     """
     if samples < 2:
         raise ValueError(f"samples is {samples}; at least two clips must be asked for")
@@ -80,6 +81,8 @@ def measure(
             f"{pipeline.source} makes {pipeline.fps:g} frames per second, and suites read motion "
             f"at {FPS:g}: train on clips at that rate"
         )
+    if keep is not None:
+        check_keep(keep)
     rows: list[Row] = []
     features: dict[str, list[Any]] = {arm: [] for arm in ("fresh", "ceiling", "codec", "model")}
     sizes: dict[str, Size] = {}
@@ -102,11 +105,7 @@ def measure(
             captions = [case.caption for case in asked]
             cut[suite.name] = pipeline.tokenizer.truncated(captions)
             how = {"steps": steps, "guidance": guidance, "seed": seed, **suite.size._asdict()}
-
-            def make(captions: list[str] = captions, how: dict[str, Any] = how) -> list[Frames]:
-                made = pipeline.generate(captions, batch=batch, progress=progress, **how)
-                return [clip.frames for clip in made]
-
+            make = functools.partial(_made, pipeline, captions, batch, progress, how)
             if keep is None:
                 arms["model"] = make()
             else:
@@ -134,6 +133,17 @@ def measure(
         rows=tuple(rows),
         distances=distances,
     )
+
+
+def _made(
+    pipeline: Any,
+    captions: list[str],
+    batch: int,
+    progress: bool,
+    how: dict[str, Any],
+) -> list[Frames]:
+    made = pipeline.generate(captions, batch=batch, progress=progress, **how)
+    return [clip.frames for clip in made]
 
 
 def _scored(

@@ -26,6 +26,7 @@ from jaxtyping import Float
 
 from sora_jax.arrays import HostOrDevice, Key, Size
 from sora_jax.diffusion.samplers import fold
+from sora_jax.files import write_whole
 from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.model import GenerativeModel, Tick, start_noise
 from sora_jax.generation.settings import Sampling
@@ -232,7 +233,7 @@ class Kept:
             for hop in path.glob("hop_*"):
                 log.warning("%s: removed, as no record says of which clip it is", hop)
                 hop.unlink()
-            _write_whole(record, text.encode())
+            write_whole(record, text.encode())
         elif record.read_text() != text:
             other = _difference(record.read_text(), settings)
             raise ValueError(
@@ -251,7 +252,7 @@ class Kept:
     def write(self, number: int, latents: Latents) -> None:
         data = io.BytesIO()
         np.save(data, latents)
-        _write_whole(self._path(number), data.getvalue())
+        write_whole(self._path(number), data.getvalue())
 
     def remove(self) -> None:
         self.folder.rmtree()
@@ -271,10 +272,3 @@ def _difference(kept: str, settings: dict[str, str]) -> str:
         for name in dict.fromkeys((*old, *settings))
         if old.get(name) != settings.get(name)
     )
-
-
-def _write_whole(path: epath.Path, data: bytes) -> None:
-    """Writes a file that a kill leaves whole, or does not leave."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    temporary.rename(path)

@@ -507,6 +507,15 @@ def test_clips_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
     before = blind.made
     told()
     assert blind.made == before + 2
+    # What cannot be kept is told before anything is made, and what cannot be read is named.
+    file.write_bytes(b"PK damaged")
+    blind.fingerprint = lambda: "blind"
+    with pytest.raises(ValueError, match=f"{file.name} cannot be read .*; remove it"):
+        told()
+    before = blind.made
+    with pytest.raises(ValueError, match="no folder can be made there"):
+        told(keep=file)
+    assert blind.made == before
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])

@@ -24,6 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 from sora_jax.data.video import stills, streams
 from sora_jax.data.video.media import Media, VideoError, is_local, named_errors, opened
 from sora_jax.data.video.timing import Rate
+from sora_jax.files import whole, write_whole
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
 
@@ -57,7 +58,7 @@ def write_video(
     """
     data = encode(frames, os.fspath(path), fps=fps, metadata=metadata)
     with _named_failure(path):
-        _write_whole(os.fspath(path), data)
+        write_whole(path, data)
 
 
 def write_stream(
@@ -79,7 +80,7 @@ def write_stream(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.mp4"
         _write_mp4(file, chunks, fps, metadata or {})
-        with _named_failure(path), _whole(name) as target:
+        with _named_failure(path), whole(name) as target:
             epath.Path(file).copy(target, overwrite=True)
 
 
@@ -256,24 +257,3 @@ def _png(frames: Frames, fps: Rate, metadata: Mapping[str, str]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(frames[0]).save(file, "PNG", pnginfo=tags)
     return file.getvalue()
-
-
-def _write_whole(path: str, data: bytes) -> None:
-    with _whole(path) as target:
-        target.write_bytes(data)
-
-
-@contextlib.contextmanager
-def _whole(path: str) -> Iterator[epath.Path]:
-    """Where to write what is to appear at `path` when it is complete."""
-    if not is_local(path):
-        # An object in a bucket appears when its upload is complete.
-        yield epath.Path(path)
-        return
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield epath.Path(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
