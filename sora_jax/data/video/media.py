@@ -33,6 +33,8 @@ class VideoError(Exception):
 class Probe:
     """What a file holds: its size as displayed (upright, square pixels), how many frames, how fast.
 
+    frames    as many as are shown at the rate `fps`: of an animation whose last one is held, that
+              one counts as often as it is.
     fps       frames per second, the average if `variable`; 0 for a still image.
     seconds   from the first frame to the end of the last; 0 for a still image.
     variable  whether the frames come at unequal intervals. Such a file is read at the constant rate

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from sora_jax.data.video import stills, streams
 from sora_jax.data.video.media import Media, Probe, VideoError, named, named_errors, opened
-from sora_jax.data.video.timing import ROUNDING, Pixels, Rate, Shown, pick, steadied
+from sora_jax.data.video.timing import Pixels, Rate, Shown, pick, steadied
 
 Frames = UInt8[np.ndarray, "frames height width 3"]
 
@@ -66,8 +66,8 @@ def read_at(media: Media, times: Sequence[float], *, known: Probe | None = None)
 
 def _picked(media: Media, known: Probe, times: Sequence[float]) -> list[Pixels]:
     if _is_image(media):
-        shown = stills.shown_images(media, known)
-        return _pick(shown, known, times, rounding=stills.ROUNDING) or []
+        # Their last frame may be held, to the end that `times` do not pass.
+        return _pick(stills.shown_images(media, known), known, times, hold=math.inf) or []
     if times[0] > 0:
         try:
             picked = _pick(streams.shown_frames(media, known, since=times[0]), known, times)
@@ -80,11 +80,11 @@ def _picked(media: Media, known: Probe, times: Sequence[float]) -> list[Pixels]:
 
 
 def _pick(
-    shown: Iterator[Shown], known: Probe, times: Sequence[float], *, rounding: float = ROUNDING
+    shown: Iterator[Shown], known: Probe, times: Sequence[float], *, hold: float | None = None
 ) -> list[Pixels] | None:
     if known.variable or not known.fps:
-        return pick(shown, times, hold=math.inf, rounding=rounding)
-    return pick(steadied(shown, known.fps), times, hold=1 / known.fps)
+        return pick(shown, times, hold=math.inf)
+    return pick(steadied(shown, known.fps), times, hold=hold or 1 / known.fps)
 
 
 def _is_image(media: Media) -> bool:

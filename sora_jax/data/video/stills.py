@@ -18,9 +18,6 @@ from sora_jax.data.video.media import Media, Probe, opened
 from sora_jax.data.video.streams import over_black
 from sora_jax.data.video.timing import Shown, cadence
 
-ROUNDING = 0.0051
-"""GIF counts in hundredths of a second, so a frame that is due may come later by half of one."""
-
 # Browsers show a frame whose duration is not given for this long.
 _UNSTATED = 0.1
 
@@ -50,7 +47,8 @@ def probe_image(media: Media) -> Probe:
         starts = [float(start) for start in np.cumsum([0.0, *durations[:-1]])]
         fps, seconds, variable = cadence(starts, None, last=durations[-1])
         return Probe(
-            frames=len(durations),
+            # One that is held is shown again and again.
+            frames=len(durations) if variable else max(len(durations), round(seconds * fps)),
             height=height,
             width=width,
             fps=fps,
@@ -80,7 +78,7 @@ def shown_images(media: Media, probe: Probe) -> Iterator[Shown]:
     """The frames of an image file from the first on, with their times in seconds."""
     with opened(media) as file, Image.open(file) as image:
         start = 0.0
-        for index in range(probe.frames):
+        for index in range(min(probe.frames, _count(image))):
             image.seek(index)
             image.load()
             yield start, functools.partial(_pixels, image.copy())

@@ -16,9 +16,9 @@ Rate = float | int
 Shown = tuple[float, Callable[[], Pixels]]
 """A decoded frame: the second at which it appears, and its pixels once they are asked for."""
 
-ROUNDING = 0.001
-"""Containers round timestamps to milliseconds, so a frame that is due may come later by so many
-seconds."""
+# Containers round timestamps to milliseconds, so a frame that is due may come later by so many
+# seconds.
+_ROUNDING = 0.001
 
 
 def frames_at_rate(frames: int, native: Rate, *, fps: Rate) -> int:
@@ -37,20 +37,21 @@ def cadence(
     `times` are ascending seconds. `rate`, what the header says if anything, is believed only for a
     single frame, or where it is so near that it never leads to another frame: timestamps are
     rounded (matroska's to milliseconds), and 0 or nonsense headers exist. `last` is how long the
-    last frame stays, if that is known: where it is held on purpose, the rate varies.
+    last frame stays, if that is known; where the rate is steady it counts if that is longer than
+    others, as in a GIF that ends still.
     """
     count, span = len(times), times[-1] - times[0]
     if count == 1 or span <= 0:
         return (float(rate), count / rate, False) if rate else (0.0, 0.0, False)
     interval = span / (count - 1)
     unsteady = np.abs(times[0] + interval * np.arange(count) - np.asarray(times)).max()
-    # A GIF that ends still has one last frame for all the time that nothing changes.
-    if unsteady > interval / 4 or (last or 0.0) > 1.5 * interval:
+    if unsteady > interval / 4:
         seconds = span + (last or float(np.median(np.diff(times))))
         return count / seconds, seconds, True
     nominal = float(rate or round(1 / interval))
     fps = nominal if abs(nominal * interval - 1) * count < 0.1 else 1 / interval
-    return fps, count / fps, False
+    held = last if last and last > 1.5 * interval else 1 / fps
+    return fps, (count - 1) / fps + held, False
 
 
 def steadied(shown: Iterator[Shown], fps: Rate) -> Iterator[Shown]:
@@ -59,18 +60,16 @@ def steadied(shown: Iterator[Shown], fps: Rate) -> Iterator[Shown]:
         yield round(time * fps) / fps, pixels
 
 
-def pick(
-    shown: Iterator[Shown], times: Sequence[float], *, hold: float, rounding: float = ROUNDING
-) -> list[Pixels] | None:
+def pick(shown: Iterator[Shown], times: Sequence[float], *, hold: float) -> list[Pixels] | None:
     """The frame on display at each of the ascending `times`; None if `shown` begins too late.
 
-    The last frame stays for `hold` seconds; times after that get none. A frame may come `rounding`
-    seconds after it is due. Only frames that serve are converted to pixels.
+    The last frame stays for `hold` seconds; times after that get none. Only frames that serve are
+    converted to pixels.
     """
     picked: list[Pixels] = []
     current: Shown | None = None
     for following in shown:
-        while len(picked) < len(times) and following[0] > times[len(picked)] + rounding:
+        while len(picked) < len(times) and following[0] > times[len(picked)] + _ROUNDING:
             if current is None:
                 return None
             # Only a frame held over several times is asked twice; the second answer is the first.
