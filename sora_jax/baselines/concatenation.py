@@ -33,6 +33,11 @@ class ConcatenatedField(Denoising):
         """Of the latents that are denoised."""
         return (self.model.latent_channels - 1) // 2
 
+    @property
+    def knows_given(self) -> bool:
+        """Not as a canvas gives them, which has no further channels; `given_table.py` has."""
+        return False
+
     def init(self, key: Key, batch: Batch) -> dict[str, Any]:
         latent = jnp.asarray(batch.latent, float)
         nothing = jnp.zeros((*latent.shape[:-1], self.channels + 1))

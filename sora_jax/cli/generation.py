@@ -37,8 +37,8 @@ def generate(
 
     A clip longer than those that the model was trained on is made hop by hop. Written to .mp4,
     what is finished of it lies beside OUT until the end, and the same command goes on with it, and
-    with the first of several clips that is not finished; no other format, and no other command,
-    goes on where it was stopped.
+    with the first of several clips that is not finished. No other format and no other command goes
+    on where it was stopped, and none with --prototype, which holds all frames in memory.
 
     Args:
         prompts: what to show; several make several clips.
@@ -46,7 +46,7 @@ def generate(
         frames: frames of the clip; 1 makes an image.
         height: pixels; any number.
         width: pixels; any number.
-        prototype: make the clip so many times smaller first, which is quick, and then refine that.
+        prototype: make it so many times smaller first, which is quick, and then refine that.
         strength: how far the prototype is taken apart again, 0 to 1; by default 0.7.
     """
     from sora_jax.generation.settings import strengths
@@ -66,9 +66,9 @@ def generate(
     strength = STRENGTH if strength is None else strength
     begun = [n for n, path in enumerate(paths) if epath.Path(f"{path}.parts").exists()]
     if prototype is not None:
-        # Now, and not after the prototype has been made.
-        size, settings = Size(frames, height, width), flags.settings() | {"progress": False}
-        pipeline.check_refine(texts[0], size, strength=strength, **settings)
+        # Now, and not after the prototype has been made; the memory that it takes is told, too.
+        size = Size(frames, height, width)
+        pipeline.check_refine(texts[0], size, strength=strength, **flags.settings())
 
     def made(number: int) -> Clip | None:
         text, path = texts[number], paths[number]

@@ -27,14 +27,14 @@ class TaskFlags(Flags):
     """Pixels that the file is fitted into, its aspect ratio kept; by default its own size."""
     width: int | None = None
     """The same."""
-    held: float = 0.0
+    given_noise: float = 0.0
     """The diffusion time at which the model is shown what is given; 0.02 or so frees movement."""
     count: int = 1
     """How many clips, each of its own seed."""
 
     def settings(self, *, between: bool = False) -> dict[str, Any]:
         return super().settings(between=between) | {
-            "held": self.held,
+            "given_noise": self.given_noise,
             "height": self.height,
             "width": self.width,
         }
@@ -110,7 +110,7 @@ def loop(
         prompt,
         lambda p, s: p.loop(video, prompt=prompt, frames=frames, **s),
         *([] if video is None else [video]),
-        between=True,
+        between=video is not None,
     )
 
 

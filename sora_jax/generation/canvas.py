@@ -61,7 +61,8 @@ class Canvas:
     ) -> Canvas:
         """Returns the canvas with latents in its frames from `at` on, at a start level.
 
-        `level` may have the axes frames, height, width. Raises ValueError beyond the canvas.
+        `level` is a number or has the axes frames, height and width, of size 1 where it does not
+        vary. Raises ValueError for others, and beyond the canvas.
         """
         whole = Size(*self.reference.shape[1:4])
         count = latent.shape[1]
@@ -70,7 +71,11 @@ class Canvas:
                 f"latent frames {at} to {at + count} do not lie on a canvas of {whole.frames}"
             )
         level = jnp.asarray(level, float)
-        level = level.reshape(*(1,) * (3 - level.ndim), *level.shape)
+        if level.ndim not in (0, 3):
+            raise ValueError(
+                f"level has the shape {level.shape}; give a number, or frames, height and width"
+            )
+        level = level.reshape(level.shape or (1, 1, 1))
         start = jnp.broadcast_to(
             self.start,
             (len(self.start), whole.frames, *map(max, self.start.shape[2:], level.shape[1:])),
@@ -94,15 +99,15 @@ def estimator(
     canvas: Canvas,
     *,
     noise: Latent,
-    held: Float[Array, ""] | float,
+    given_noise: Float[Array, ""] | float,
     guidance: Guidance,
 ) -> Estimator:
     """Returns the estimator of a denoiser that is given what is on a canvas.
 
-    noise  what x was begun with.
-    held   the time at which the model is shown what is given, as in training now and then: a little
-           noise there lets it rely less on details that an earlier hop made up. What is given stays
-           as it is nonetheless.
+    noise        what x was begun with.
+    given_noise  the time at which the model is shown what is given, as in training now and then: a
+                 little noise there lets it rely less on details that an earlier hop made up. What
+                 is given stays as it is nonetheless.
     """
     known = canvas.known
 
@@ -119,7 +124,7 @@ def estimator(
 
     def estimate(x: Values, t: Time) -> Any:
         field = jnp.broadcast_to(jnp.asarray(t, float), known.shape)
-        return inner(*at_level(x, field, jnp.minimum(held, _front(field))))
+        return inner(*at_level(x, field, jnp.minimum(given_noise, _front(field))))
 
     return estimate
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sora_jax.arrays import HostOrDevice, Size
+from sora_jax.diffusion.samplers import fold
 from sora_jax.generation.canvas import RING_CONTEXT, Canvas
 from sora_jax.generation.model import GenerativeModel
 from sora_jax.generation.rollout import (
@@ -23,9 +24,12 @@ from sora_jax.generation.rollout import (
     roll,
     too_short,
 )
-from sora_jax.generation.settings import GUIDANCE, Sampling
+from sora_jax.generation.settings import GUIDANCE, Sampling, key_of
 
 log = logging.getLogger("sora_jax")
+
+EDITED = 2**30
+"""What is folded into the key of a seed for noise on a canvas that holds a whole clip."""
 
 BETWEEN = dataclasses.replace(GUIDANCE, given=1.5)
 """Guidance of what lies between given frames, which it must follow closely on both sides."""
@@ -53,7 +57,8 @@ class Gaps(GenerativeModel):
         noise   what to begin with; by default that of the seed.
         closed  the latents close to a ring, which the window must hold.
         """
-        keys, window = jax.random.key(how.seed)[None], self.window
+        # Not the noise of `generate`: what was made of it would be made again, where it is edited.
+        keys, window = fold(key_of(how.seed)[None], EDITED), self.window
         if window is None or canvas.reference.shape[1] <= window:
             with self.ticking(1, how) as tick:
                 noise = None if noise is None else jnp.asarray(noise)
@@ -88,7 +93,7 @@ class Gaps(GenerativeModel):
                 how,
                 hops,
                 size=latent.shape[2:4],
-                keys=jax.random.key(how.seed)[None],
+                keys=key_of(how.seed)[None],
                 past=latent,
                 tick=tick,
             )
@@ -105,7 +110,7 @@ class Gaps(GenerativeModel):
             raise too_short(window)
         fewest = min(LEAST, max(1, window - 2))
         hops = 1 if count <= window - fewest else -(-(count - 1) // (window - 1 - fewest))
-        key, left, after = jax.random.key(how.seed), count, latent
+        key, left, after = key_of(how.seed), count, latent
         with self.ticking(hops, how) as tick:
             for number in range(count):
                 if not left:

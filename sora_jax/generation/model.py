@@ -124,16 +124,21 @@ class GenerativeModel:
             raise ValueError(
                 f"size {size} in batches of {batch} is impossible; all of these start at 1"
             )
-        guidance = how.guidance
         if not given:
-            guidance = dataclasses.replace(guidance, given=1.0)
+            if how.guidance.given != 1 or how.given_noise:
+                log.warning(
+                    "no latents are given, so that guidance of them (%g) and noise on them (%g) "
+                    "do nothing",
+                    *(how.guidance.given, how.given_noise),
+                )
+            guidance = dataclasses.replace(how.guidance, given=1.0)
+            how = dataclasses.replace(how, guidance=guidance, given_noise=0.0)
         if all(prompt == how.negative for prompt in prompts):
-            guidance = dataclasses.replace(guidance, scale=1.0)
-        how = dataclasses.replace(how, guidance=guidance)
+            how = dataclasses.replace(how, guidance=dataclasses.replace(how.guidance, scale=1.0))
         if given and not self.denoiser.knows_given:
             log.warning(
-                "%s was trained without given frames: it hardly knows what to make of them; train "
-                "with levels=NoiseField()",
+                "%s was trained without given frames, or with such as a canvas has not: it hardly "
+                "knows what to make of them; train a Denoising with levels=NoiseField()",
                 self.source,
             )
         need = needed(
@@ -207,7 +212,7 @@ class GenerativeModel:
         # The empty prompt is the null that training dropped captions to.
         against = self.tokenizer.tokens([how.negative] * len(prompts)) if how.negative else None
         times = self._times(canvas, how)
-        given = (canvas, before, (noise, jnp.asarray(how.held, float)))
+        given = (canvas, before, (noise, jnp.asarray(how.given_noise, float)))
         carry, given, words, against = self.devices.everywhere(
             (how.sampler.init(x), given, words, against)
         )
@@ -259,7 +264,7 @@ class GenerativeModel:
             "seed": how.seed,
             "sampler": how.sampler,
             "guidance": how.guidance,
-            "held": how.held,
+            "given_noise": how.given_noise,
             "model": self.source,
             "version": f"sora_jax {sora_jax.__version__}",
         }
@@ -299,7 +304,7 @@ def _step(
     condition: Any,
     canvas: Canvas,
     before: Any,
-    held: tuple[Any, Any],
+    shown: tuple[Any, Any],
     carry: Any,
     when: tuple[Any, Any, Any],
     key: Key,
@@ -307,7 +312,13 @@ def _step(
     t, t_next, index = when
     if before is None:
         estimate = estimator(
-            denoiser, params, condition, canvas, noise=held[0], held=held[1], guidance=guidance
+            denoiser,
+            params,
+            condition,
+            canvas,
+            noise=shown[0],
+            given_noise=shown[1],
+            guidance=guidance,
         )
     else:
         open_clips = denoiser.estimator(params, condition, guidance=guidance)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
 
 from sora_jax.arrays import Size
 
@@ -46,19 +48,29 @@ class Part(NamedTuple):
             )
         return part
 
-    def latents(self, factor: Size) -> tuple[slice, slice, slice]:
-        """The latents that hold a pixel of it, of an autoencoder that reduces by `factor`."""
-        (first, end), box = self.span, self.box
-        return (
-            # The first latent is frame 0; latent k ends with frame k times the factor.
-            slice(-(-first // factor.frames), -(-(end - 1) // factor.frames) + 1),
-            slice(box.top // factor.height, -(-box.bottom // factor.height)),
-            slice(box.left // factor.width, -(-box.right // factor.width)),
-        )
+    def places(self, factor: Size, patch: Size) -> tuple[slice, slice, slice]:
+        """The latents of all tokens, of `patch` latents each, that hold a pixel of it.
 
-    def enlarged(self, factor: Size, size: Size) -> Part:
-        """All that its latents hold of a clip of `size` pixels."""
-        times, rows, columns = self.latents(factor)
+        Of an autoencoder that reduces by `factor`. A token has one diffusion time, so that it is
+        made as a whole or not at all.
+        """
+        (first, end), box = self.span, self.box
+        latents = (
+            # The first latent is frame 0; latent k ends with frame k times the factor.
+            (-(-first // factor.frames), -(-(end - 1) // factor.frames) + 1),
+            (box.top // factor.height, -(-box.bottom // factor.height)),
+            (box.left // factor.width, -(-box.right // factor.width)),
+        )
+        times, rows, columns = (
+            slice(begin // side * side, -(-stop // side) * side)
+            for (begin, stop), side in zip(latents, patch, strict=True)
+        )
+        return times, rows, columns
+
+    @staticmethod
+    def of_places(places: tuple[slice, slice, slice], factor: Size, size: Size) -> Part:
+        """All that latents hold of a clip of `size` pixels."""
+        times, rows, columns = places
         first = max(0, 1 + factor.frames * (times.start - 1))
         end = min(1 + factor.frames * (times.stop - 1), size.frames)
         box = Box(
@@ -70,10 +82,14 @@ class Part(NamedTuple):
         return Part((first, end), box)
 
 
-def check_part(span: tuple[int, int] | None, box: tuple[int, int, int, int] | None) -> None:
-    """Raises ValueError for a part that no clip has, and where none is asked for; see `retake`."""
+def check_part(span: Any, box: Any) -> None:
+    """Raises ValueError for what is no part of any clip, and where none is asked for."""
     if span is None and box is None:
         raise ValueError("no part is asked for; give span, box or both")
+    told = (("span", span, "a first frame and an end"), ("box", box, "top, left, bottom and right"))
+    for (name, given, parts), count in zip(told, (2, 4), strict=True):
+        if given is not None and not _integers(given, count):
+            raise ValueError(f"{name}={given!r}: give {count} whole numbers, {parts}")
     if span and not 0 <= span[0] < span[1]:
         raise ValueError(
             f"span {span[0]} to {span[1]} holds no frames; give a first from 0 on and an end beyond"
@@ -83,6 +99,11 @@ def check_part(span: tuple[int, int] | None, box: tuple[int, int, int, int] | No
             f"box {_told(box)} holds no pixels; give top and left from 0 on, and bottom and right "
             "beyond them"
         )
+
+
+def _integers(given: Any, count: int) -> bool:
+    whole = isinstance(given, Sequence) and all(isinstance(x, Integral) for x in given)
+    return whole and len(given) == count
 
 
 def _told(box: tuple[int, int, int, int]) -> str:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack, overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
@@ -22,7 +21,7 @@ from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import Given, read_frames
 from sora_jax.generation.model import start_noise
 from sora_jax.generation.rollout import Hop, Kept, plan_hops, roll
-from sora_jax.generation.settings import Sampling, Settings, strengths
+from sora_jax.generation.settings import Sampling, Settings, key_of, strengths
 from sora_jax.generation.tasks import Tasks
 
 log = logging.getLogger("sora_jax")
@@ -75,7 +74,7 @@ class Pipeline(Tasks):
                     how,
                     hops,
                     size=self.vae.latent_size(size)[1:],
-                    keys=jnp.stack([jax.random.key(row) for row in rows]),
+                    keys=jnp.stack([key_of(row) for row in rows]),
                     tick=tick,
                 )
                 videos = self.codec(tile).decode(np.concatenate(list(latents), axis=1))
@@ -145,7 +144,7 @@ class Pipeline(Tasks):
                 how,
                 hops,
                 size=self.vae.latent_size(size)[1:],
-                keys=jax.random.key(how.seed)[None],
+                keys=key_of(how.seed)[None],
                 tick=tick,
                 kept=kept,
             )
@@ -186,7 +185,7 @@ class Pipeline(Tasks):
         if abs(height * columns - width * rows) >= max(height, width):
             log.warning("small: stretched, made %dx%d of %dx%d", height, width, rows, columns)
         latent = codec.encode(resized(old, height, width))
-        key = jax.random.key(how.seed)[None]
+        key = key_of(how.seed)[None]
         coarse = (1, *self.vae.latent_size(Size(*old.shape[:3])), latent.shape[-1])
         noise = refined_noise(
             np.asarray(start_noise(key, coarse)),

@@ -36,8 +36,8 @@ log = logging.getLogger("sora_jax")
 HISTORY = 3
 """Latents that a hop from the middle of a clip is given."""
 
-HELD = 0.02
-"""The diffusion time at which it is shown them."""
+GIVEN_NOISE = 0.02
+"""The least diffusion time at which it is shown them."""
 
 LEAST = 2
 """Latents on either side of a gap: with one alone nobody could tell how things move."""
@@ -157,7 +157,7 @@ def in_windows(
 
 def loosened(how: Sampling) -> Sampling:
     """Returns settings that show a little noise on what is given, against faults that grow."""
-    return dataclasses.replace(how, held=max(how.held, HELD))
+    return dataclasses.replace(how, given_noise=max(how.given_noise, GIVEN_NOISE))
 
 
 def too_short(window: int) -> ValueError:

@@ -20,7 +20,7 @@ from sora_jax.generation.inputs import Frames, Given, read_frames
 from sora_jax.generation.part import Part, check_part
 from sora_jax.generation.pixels import PREROLL, Codec
 from sora_jax.generation.rollout import LEAST
-from sora_jax.generation.settings import Sampling, Settings, spread, strengths
+from sora_jax.generation.settings import GUIDANCE, Sampling, Settings, spread, strengths
 
 log = logging.getLogger("sora_jax")
 
@@ -103,12 +103,12 @@ class Tasks(Gaps):
         the model sees so much at once. Of a prompt alone: `frames` in all, of 64 x 64 pixels unless
         said otherwise. In both cases as many as fill whole latents.
         """
-        how = Sampling.of(own=BETWEEN, **settings)
+        how = Sampling.of(own=GUIDANCE if video is None else BETWEEN, **settings)
         step = self.vae.factor.frames
         told = {"task": "loop", "prompt": prompt}
         if video is None:
             count = self.whole(frames, "the loop", most=self.most_around)
-            size = Size(count, height or 64, width or 64)
+            size = Size(count, *(64 if side is None else side for side in (height, width)))
             codec, how = self._ready(prompt, size, how, given=False, more=RING_CONTEXT, closed=True)
             latent = self.ring(prompt, size, how)
             return self.clip(codec.decode_ring(latent)[:, : size.height, : size.width], how, **told)
@@ -182,7 +182,8 @@ class Tasks(Gaps):
     ) -> Clip:
         """Returns the first clip, so many frames that lead over to the second, and the second.
 
-        As many as fill whole latents. The second clip is made the size of the first.
+        As many as fill whole latents; with a strength above 0 no more than the model sees at once.
+        The second clip is made the size of the first.
 
         By default (strength 0) both clips go on, and one fades into the other while both move: the
         model makes how the first goes on and how the second began, but not the transition, which is
@@ -201,7 +202,9 @@ class Tasks(Gaps):
         a = read_frames(first, fps=self.fps, what="first", height=height, width=width)
         b = read_frames(second, fps=self.fps, what="second", stretched=a.shape[1:3])
         given = self.vae.latent_size(Size(len(a), 1, 1)).frames + -(-len(b) // step)
-        gap = self.whole(frames, "what connects them", most=self.most_between(given))
+        # How both clips go on is made hop by hop; what the model leads over it must see at once.
+        most = self.most_between(given) if levels.any() else None
+        gap = self.whole(frames, "what connects them", most=most)
         size = Size(len(a) + gap + len(b), *a.shape[1:3])
         encodes = len(a) + len(b) + self.standstill
         fades = bool(levels.min() < 1)
@@ -242,7 +245,8 @@ class Tasks(Gaps):
         box   its top, left, bottom and right in pixels, of the picture that `height` and `width`
               leave; with a span alone, the whole picture.
 
-        The part is enlarged to whole latents, which is logged. Outside of it the latents are as
+        The part is enlarged to whole latents, and to whole patches where the model takes several
+        latents for one token, which is logged. Outside of it the latents are as
         given, and the pixels but for the decoder's reach. Within a span of whole pictures nothing
         of the old frames is left. Of a box something is: the encoder looks beyond a latent's own
         pixels, so that the latents beside the box, and those after it in time, hold a little of
@@ -254,11 +258,13 @@ class Tasks(Gaps):
         size = Size(*old.shape[:3])
         part = Part.of(size, span, box)
         codec, how = self._ready(prompt, size, how, encodes=len(old))
-        whole = part.enlarged(self.vae.factor, size)
+        grid, patch = self.vae.latent_size(size), Size(*self.denoiser.model.patch)
+        places = part.places(self.vae.factor, patch)
+        whole = Part.of_places(places, self.vae.factor, size)
         if whole != part:
-            log.warning("made anew, in whole latents: frames %d to %d, %s", *whole.span, whole.box)
-        asked = np.zeros(self.vae.latent_size(size), bool)
-        asked[part.latents(self.vae.factor)] = True
+            log.warning("made anew, in whole tokens: frames %d to %d, %s", *whole.span, whole.box)
+        asked = np.zeros(grid, bool)
+        asked[places] = True
         latent = codec.encode(self._without(old, asked))
         canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=asked.astype(float))
         made = self.sampled(canvas, prompt, how)

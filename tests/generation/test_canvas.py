@@ -1,7 +1,5 @@
 """What is given comes back, what is asked for is made, with every sampler."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +32,7 @@ def blank(rows: int = 1) -> Canvas:
 @pytest.mark.parametrize("sampler", [*(kind(steps=3) for kind in SAMPLERS), DDIM(steps=3, eta=1.0)])
 def test_what_is_given_comes_back_to_the_bit_and_the_rest_is_made(sampler):
     given = latents(2)
-    how = Sampling.of(sampler=sampler, guidance=Guidance(scale=2.0, given=1.5), held=0.05)
+    how = Sampling.of(sampler=sampler, guidance=Guidance(scale=2.0, given=1.5), given_noise=0.05)
     made = np.asarray(untrained().sample(blank().put(given, at=1), [""], how, keys=keys()))
     assert np.array_equal(made[:, 1:], given)
     assert np.isfinite(made).all() and np.abs(made[:, 0]).max() > 0
@@ -86,7 +84,7 @@ def test_what_is_given_weighs_by_its_own_scale():
     one, two = made(1.0), made(2.0)
     assert np.array_equal(one[:, 0], two[:, 0]) and not np.allclose(one[:, 1:], two[:, 1:])
     # At 0 the model is as if it knew nothing of the frame.
-    blind = dataclasses.replace(Sampling.of(steps=2, guidance=1.0))
+    blind = Sampling.of(steps=2, guidance=1.0)
     alone = np.asarray(untrained().sample(blank(), [""], blind, keys=keys()))
     assert np.abs(made(0.0)[:, 1:] - alone[:, 1:]).mean() < np.abs(one - alone)[:, 1:].mean()
 
@@ -94,8 +92,12 @@ def test_what_is_given_weighs_by_its_own_scale():
 def test_latents_beyond_a_canvas_are_refused():
     with pytest.raises(ValueError, match="2 to 4 do not lie on a canvas of 3"):
         blank().put(latents(2), at=2)
-    with pytest.raises(ValueError, match="held=2"):
-        Sampling.of(held=2.0)
+    with pytest.raises(ValueError, match="give a number, or frames, height and width"):
+        blank().put(latents(2), at=0, level=np.ones(2))
+    with pytest.raises(ValueError, match="given_noise=2"):
+        Sampling.of(given_noise=2.0)
+    with pytest.raises(ValueError, match="steps=20 beside a sampler"):
+        Sampling.of(steps=20, sampler=Euler(steps=10))
 
 
 def test_a_ring_is_shown_open_at_each_place_and_put_together_again():

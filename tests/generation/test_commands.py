@@ -11,6 +11,7 @@ import pytest
 import sora_jax
 from sora_jax import cli
 from sora_jax.data.video import read_clip, read_metadata, write_video
+from sora_jax.evaluation.frames import psnr
 from sora_jax.training import programs
 from tests.generation.untrained import clip, untrained
 
@@ -43,6 +44,27 @@ def test_an_image_is_edited_and_retaken_to_an_image(capsys: Any) -> None:
     assert "a .png holds one frame, not 5" in said
     assert "no folder" in refused("edit", "clip.mp4", "red", "--out", "no/x.mp4", capsys=capsys)
     assert "x.mp4" in refused("edit", "x.mp4", "red", capsys=capsys)
+
+
+def test_each_task_is_a_command(caplog: Any) -> None:
+    caplog.set_level("WARNING", logger="sora_jax")
+    write_video("clip.mp4", clip(9), fps=8)
+    few = ("--steps", "2")
+    sides = ("--height", "16", "--width", "24")
+    cli.main(["image", "red", *sides, "--out", "image.png", *few])
+    assert read_clip("image.png").shape == (1, 16, 24, 3)
+    for given in ("image.png", "clip.mp4"):
+        cli.main(["animate", given, "red", "--frames", "5", "--out", "animated.mp4", *few])
+        assert read_clip("animated.mp4").shape == (5, 16, 24, 3)
+    cli.main(["loop", "--prompt", "red", "--frames", "8", *sides, "--out", "loop.gif", *few])
+    assert read_clip("loop.gif").shape == (8, 16, 24, 3)
+    assert "do nothing" not in caplog.text
+    backward = ("--direction", "backward", "--frames", "4", "--count", "2")
+    cli.main(["extend", "clip.mp4", *backward, "--out", "begun.mp4", *few])
+    one, two = (read_clip(f"begun_{number}.mp4") for number in (0, 1))
+    assert one.shape == two.shape == (13, 16, 24, 3)
+    # One ending, two beginnings; MP4 is off by a little.
+    assert psnr(one[5:], two[5:]).min() > psnr(one[:4], two[:4]).max()
 
 
 def test_mistakes_are_told_before_the_model_is_loaded(capsys: Any, monkeypatch: Any) -> None:

@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sora_jax.arrays import Size
 from sora_jax.data.framing import resized
 from sora_jax.data.video import write_video
 from sora_jax.diffusion.guidance import Guidance
+from sora_jax.diffusion.samplers import Euler
 from sora_jax.evaluation.frames import psnr
 from sora_jax.evaluation.joins import changes
 from sora_jax.generation import inputs, memory, model
+from sora_jax.generation.canvas import Canvas
 from sora_jax.generation.clip import Clip
 from sora_jax.generation.inputs import read_frames
 from sora_jax.generation.model import GenerativeModel
-from sora_jax.generation.settings import Sampling, spread
+from sora_jax.generation.part import check_part
+from sora_jax.generation.settings import Sampling, key_of, spread
 from tests.generation.untrained import FAST, clip, same, untrained
 
 
@@ -118,10 +122,12 @@ def test_a_long_clip_is_extended_from_its_end(monkeypatch):
 def test_hops_that_are_given_what_hops_made_are_shown_a_little_noise(monkeypatch):
     seen = canvases(monkeypatch)
     untrained(frames=17).extend(clip(9), frames=30, direction="backward", **FAST)
-    assert [how.held for _, how in seen] == [0.0, *[0.02] * (len(seen) - 1)] and len(seen) > 2
+    assert [how.given_noise for _, how in seen] == [0.0, *[0.02] * (len(seen) - 1)]
+    assert len(seen) > 2
     seen.clear()
     untrained(frames=17).extend(clip(9), frames=30, **FAST)
-    assert [how.held for _, how in seen] == [0.0, *[0.02] * (len(seen) - 1)] and len(seen) > 2
+    assert [how.given_noise for _, how in seen] == [0.0, *[0.02] * (len(seen) - 1)]
+    assert len(seen) > 2
 
 
 def test_a_loop_of_a_clip_holds_the_clip_and_closes(told, monkeypatch):
@@ -269,11 +275,11 @@ def test_tasks_have_a_guidance_of_their_own(monkeypatch):
 
 def test_a_retake_leaves_the_rest_alone():
     old = clip(13, 40, 32)
-    part = untrained().retake(old, "red", box=(0, 0, 8, 16), **FAST).frames
+    part = untrained().retake(old, "red", box=(0, 0, 16, 16), **FAST).frames
     # The decoder carries what is new one latent further.
-    assert same(part[:, 16:], given_back(old)[:, 16:])
+    assert same(part[:, 24:], given_back(old)[:, 24:])
     assert same(part[:, :, 24:], given_back(old)[:, :, 24:])
-    assert not same(part[:, :8, :16], given_back(old)[:, :8, :16], within=32)
+    assert not same(part[:, :16, :16], given_back(old)[:, :16, :16], within=32)
     span = untrained().retake(old, "red", span=(5, 9), **FAST).frames
     assert same(span[:5], given_back(old)[:5])
     assert not same(span[5:9], given_back(old)[5:9], within=32)
@@ -290,13 +296,38 @@ def test_a_retake_of_whole_pictures_does_not_see_what_they_showed():
     assert np.array_equal(one, two)
 
 
-def test_a_retake_is_of_whole_latents_and_that_is_said(told):
+def test_a_retake_is_of_whole_tokens_and_that_is_said(told):
     old = clip(13, 40, 29)
-    untrained().retake(old, "red", span=(4, 6), box=(3, 8, 9, 29), **FAST)
-    assert "frames 1 to 9, Box(top=0, left=8, bottom=16, right=29)" in told.text
+    # Latents of 8 x 8 pixels, and tokens of 2 x 2 latents.
+    untrained().retake(old, "red", span=(4, 6), box=(3, 24, 9, 29), **FAST)
+    assert "frames 1 to 9, Box(top=0, left=16, bottom=16, right=29)" in told.text
     told.clear()
-    untrained().retake(old, "red", span=(5, 9), box=(8, 0, 16, 29), **FAST)
-    assert "whole latents" not in told.text
+    untrained().retake(old, "red", span=(5, 9), box=(16, 0, 32, 29), **FAST)
+    assert "whole tokens" not in told.text
+
+
+def test_no_token_of_a_retake_is_partly_given(monkeypatch):
+    seen = canvases(monkeypatch)
+    untrained().retake(clip(5, 40, 40), "red", box=(0, 8, 24, 32), **FAST)
+    (canvas, _), patch = seen[0], untrained().denoiser.model.patch
+    start = np.asarray(canvas.start)[0, 0]
+    assert patch == (1, 2, 2) and start.shape == (5, 5)
+    assert start[:4, :4].all() and not start[4:].any() and not start[:, 4:].any()
+
+
+@pytest.mark.parametrize("task", ["edit", "retake"])
+def test_what_is_edited_is_not_made_of_the_noise_that_made_it(task: str, monkeypatch):
+    noises, mix = [], model.start_noise
+    monkeypatch.setattr(
+        model, "start_noise", lambda *args: noises.append(np.asarray(mix(*args))) or mix(*args)
+    )
+    canvas = Canvas.blank(Size(2, 2, 3), 8)
+    how = Sampling.of(**FAST, seed=3)
+    untrained().sample(canvas, ["red"], how, keys=key_of(3)[None])
+    old, part = clip(5), {"strength": 1.0} if task == "edit" else {"span": (1, 5)}
+    getattr(untrained(), task)(old, "red", seed=3, **part, **FAST)
+    one, other = noises
+    assert one.shape == other.shape and abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.3
 
 
 def test_a_clip_has_as_many_frames_whether_it_is_a_file_or_not(tmp_path):
@@ -378,8 +409,17 @@ MISTAKES = {
     f"seed={2**63 - 1}: those of 2 clips": lambda p: p.generate(["x", "y"], seed=2**63 - 1),
     "needs at least 8": lambda p: p.loop(clip(5)),
     "at least the 4 of one latent": lambda p: p.connect(clip(5), clip(5), frames=2),
-    "16 frames are more .* too short": lambda p: p.connect(clip(5), clip(5), frames=16),
-    "15 frames are more .* at most 8": lambda p: p.connect(clip(1), clip(1), frames=15),
+    "16 frames are more .* too short": lambda p: p.connect(
+        clip(5), clip(5), frames=16, strength=1.0
+    ),
+    "15 frames are more .* at most 8": lambda p: p.connect(
+        clip(1), clip(1), frames=15, strength=(0.0, 0.5)
+    ),
+    "steps=2 beside a sampler": lambda p: p.image("x", steps=2, sampler=Euler(steps=2)),
+    r"box=\(0, 0, 8\): give 4 whole": lambda _: check_part(None, (0, 0, 8)),
+    r"span=\(1.5, 4\): give 2 whole": lambda _: check_part((1.5, 4), None),
+    "span=5: give 2 whole": lambda _: check_part(5, None),
+    "size 8x0x64": lambda p: p.loop(prompt="x", frames=8, height=0),
     "23 frames are more .* at most 8": lambda p: p.loop(prompt="x", frames=23),
     "strength=1.5: give numbers": lambda p: p.connect(clip(5), clip(5), strength=1.5),
     r"strength=\(0.0, 2.0\): give": lambda p: p.connect(clip(5), clip(5), strength=(0.0, 2.0)),
@@ -392,10 +432,27 @@ MISTAKES = {
 }
 
 
-def test_the_first_and_the_last_seed_make_a_clip():
-    for seed in (2**63 - 1, -(2**63)):
-        made = untrained().image("red", height=16, width=16, seed=seed, **FAST)
-        assert made.metadata["seed"] == str(seed)
+def test_each_seed_of_64_bits_makes_another_clip():
+    seeds = (0, -1, 2**32 - 1, 2**32, 2**63 - 1, -(2**63))
+    made = [untrained().image("red", height=16, width=16, seed=seed, **FAST) for seed in seeds]
+    assert [int(clip.metadata["seed"]) for clip in made] == list(seeds)
+    assert len({clip.frames.tobytes() for clip in made}) == len(seeds)
+
+
+def test_settings_of_what_is_given_where_nothing_is_are_told(told):
+    settings: dict[str, Any] = FAST | {"guidance": Guidance(scale=2.0, given=2.0)}
+    made = untrained().edit(clip(5), "red", given_noise=0.1, **settings)
+    assert "guidance of them (2) and noise on them (0.1) do nothing" in told.text
+    assert made.metadata["given_noise"] == "0.0" and "given=1.0" in made.metadata["guidance"]
+    told.clear()
+    untrained().loop(prompt="red", frames=4, height=16, width=16, **FAST)
+    assert "do nothing" not in told.text
+
+
+def test_clips_are_connected_by_more_than_the_model_sees_at_once():
+    first, second = clip(5), clip(5, seed=2)
+    made = untrained(frames=17).connect(first, second, frames=24, **FAST).frames
+    assert len(made) == 5 + 24 + 5 and kept(made[:5], first) and kept(made[29:], second)
 
 
 @pytest.mark.parametrize("message", MISTAKES)
@@ -452,6 +509,7 @@ def test_no_moment_of_a_strength_is_lost_between_two_latents(count: int, levels:
 
 def test_a_strength_for_each_frame_is_that_of_the_frames_where_latents_end():
     assert spread(np.linspace(0, 1, 17), 5).ravel().tolist() == [0, 0.25, 0.5, 0.75, 1]
-    with pytest.raises(ValueError, match="falls between 2 latents; give fewer numbers"):
-        spread(np.float32([0, 1, 0]), 2)
+    for lost in ([0, 1, 0], [0.2, 1, 0.2], [1, 0.5, 1]):
+        with pytest.raises(ValueError, match=r"2 latents would have .* give 2 numbers or fewer"):
+            spread(np.float32(lost), 2)
     assert not spread(np.zeros(3), 2).any()
