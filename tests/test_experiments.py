@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import sora_jax
 from sora_jax import config
 from sora_jax.arrays import Batch, Size, Text
 from sora_jax.data.buckets import Bucket
@@ -25,6 +30,7 @@ from sora_jax.parallel.topology import Slice
 from sora_jax.stages import run_stages
 from sora_jax.training.encoding import Encode
 from sora_jax.training.train import Train
+from tests.generation.untrained import untrained
 from tests.tiny import write_media
 
 ROOT = Path(__file__).parent.parent
@@ -136,6 +142,25 @@ def test_the_smoke_of_the_shipped_model_ends_with_one_that_can_be_given(tmp_path
     pipeline = load(tmp_path / "worlds")
     clip = pipeline.generate("a red circle", frames=5, height=32, width=32, steps=1)
     assert clip.frames.shape == (5, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_every_task_has_its_rows_and_its_sheet(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments/worlds")
+    monkeypatch.setattr(sora_jax, "load", lambda _: untrained(frames=33))
+    # Three clips, and one step of sampling, guided so that all that is guided is.
+    few = ("--scenes", "3", "--steps", "1", "--out", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["tasks.py", *few])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "experiments/worlds/tasks.py"), run_name="__main__")
+    assert not end.value.code
+    found = json.loads((tmp_path / "tasks.json").read_text())["tasks"]
+    assert len(found) == 10 and all(task["rows"] and task["sheets"] for task in found.values())
+    rows = [row for task in found.values() for row in task["rows"]]
+    ceilings = [row["real"][0] for row in rows if row["measure"] in ("seam", "change")]
+    assert np.allclose(ceilings, 1, atol=0.02)
+    page = (tmp_path / "tasks.md").read_text()
+    assert all(f"({sheet})" in page for task in found.values() for sheet in task["sheets"])
 
 
 @pytest.mark.parametrize("name", ["sora_1_3b", "sora_14b"])

@@ -89,10 +89,11 @@ def main() -> None:
     parser.add_argument("--strength", type=float, default=0.6)
     given = parser.parse_args()
     pipeline = sora_jax.load(given.checkpoint)
-    print("| world | own | tiles |\n|---|---|---|")
-    print("\n".join(tiles(pipeline, given.clips)), flush=True)
-    print("\n| suite | windows | within | real |\n|---|---|---|---|")
-    print("\n".join(windows(pipeline, given.clips, given.strength)))
+    # A table is printed at once: bars that are not on a terminal leave empty lines.
+    table = ["| world | own | tiles |", "|---|---|---|", *tiles(pipeline, given.clips), ""]
+    print("\n".join(table), flush=True)
+    rows = windows(pipeline, given.clips, given.strength)
+    print("\n".join(["| suite | windows | within | real |", "|---|---|---|---|", *rows]))
 
 
 if __name__ == "__main__":

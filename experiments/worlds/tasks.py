@@ -25,7 +25,8 @@ frozen frame have (the floors), by the same measures (`evaluation.joins`):
                   of what is extended, retaken or a loop of text, each by itself over the whole clip
     unlike        how far a retaken span is from what it showed, RMS in grey levels, and from
                   another one of other noise
-    half          colour and place of a retaken half, of those of its prompt
+    half          colour and shape of a retaken half, of those of its prompt: of another clip on the
+                  same ground whose thing stays in that half
     border        the change across the border of a region, over that between other columns
     connect S     by strength: at 0.0 both clips go on and one fades into the other, at 1.0 the
                   model alone leads over, and of 0 to 1 to 0 it makes the middle half of the fade.
@@ -33,11 +34,14 @@ frozen frame have (the floors), by the same measures (`evaluation.joins`):
                   one. Between the clips of the other arms is what truly follows the first and comes
                   before the second: cut in the middle, fading evenly into one another, or (frozen)
                   the last of the first until the second begins. Real and codec: one clip, going on.
+                  Fade is what strength 0.0 does with what the model makes of both.
     towards B     connect: slots of a frame like the second clip's, less those like the first's, by
                   rank with the frames of each clip (of one step 0.87, of an even fade the ceiling);
                   largest step from a frame to the next
     at once       connect: the largest change from a frame to the next, of all change from the first
                   clip to the second
+    one thing     connect: the share of new frames that show one thing, as each clip does: of two
+                  that fade into one another none need do
 
 Loops of clips and connect have no prompt; all others are guided by --guidance on their captions.
 
@@ -82,7 +86,13 @@ BEGINNINGS = 3
 SHOWN = 6
 FEW = 12
 """Clips, at most, of what takes most time: `sizes`, and the diversity of beginnings."""
-SPANS = {"Spearman towards B": (-1, 1), "largest step towards B": (0, 2), "at once": (0, 1)}
+SHARE = (0.0, 1.0)
+SPANS = {
+    "Spearman towards B": (-1.0, 1.0),
+    "largest step towards B": (0.0, 2.0),
+    "at once": SHARE,
+    "one thing": SHARE,
+}
 """What single values of measures can lie in."""
 
 Frames = np.ndarray
@@ -255,7 +265,7 @@ class Tasks:
         # Of the two no slot: none of these arms has things that nobody asked for.
         for name in (name for name in scored["model"][0] if name not in ("all", "alone")):
             values = {arm: [each[name] for each in found] for arm, found in scored.items()}
-            self.row(task, name, span=(0, 1), **values)
+            self.row(task, name, span=SHARE, **values)
 
     def image(self) -> None:
         for size in (Size(1, 64, 64), Size(1, 72, 128), Size(1, 128, 128)):
@@ -471,7 +481,7 @@ class Tasks:
             self.row(
                 f"edit {strength}",
                 "slots of the prompt",
-                span=(0, 1),
+                span=SHARE,
                 model=right[-1],
                 real=true,
                 codec=unedited,
@@ -556,6 +566,9 @@ class Tasks:
             for a, partner, frames in zip(self.asked, self.partners, between, strict=True)
         ]
         changes = [joins.changes(frames) for frames in between]
+        counts = [
+            case.world.read(f[1:-1]).count for case, f in zip(self.asked, between, strict=True)
+        ]
         # Where the second clip is one in which something moves.
         later = [i for i, partner in enumerate(self.partners) if partner in self.moving]
         return {
@@ -565,11 +578,11 @@ class Tasks:
                 "Spearman towards B": [joins.monotone(way) for way in ways],
                 "largest step towards B": [float(np.abs(np.diff(way)).max()) for way in ways],
                 "at once": [float(change.max() / change.sum()) for change in changes],
+                "one thing": [float(np.mean(count.sum(1) == 1)) for count in counts],
             },
         }
 
     def retake(self) -> None:
-        targets = self.others(self.asked)
         made = self.each(
             "retake of frames 5 to 13",
             lambda i: (
@@ -624,6 +637,7 @@ class Tasks:
         self.row(
             "retake of a span", "unlike one of other noise, grey levels", model=unlike(again, made)
         )
+        targets = self.in_the_left_half()
         half = self.each(
             "retake of the left half",
             lambda i: (
@@ -640,12 +654,12 @@ class Tasks:
             ],
         )
         suite = Text(size=SIZE)
-        lefts = {"model": half, "real": self.others(self.given), "codec": self.back}
-        for name in ("colour", "place"):
+        lefts = {"model": half, "real": [case.frames() for case in targets], "codec": self.back}
+        for name in ("colour", "shape"):
             self.row(
                 "retake of the left half",
                 f"half, {name}",
-                span=(0, 1),
+                span=SHARE,
                 **{
                     arm: [
                         suite.scores(case, clip[:, :, :32])[name]
@@ -664,6 +678,25 @@ class Tasks:
                 for a, b in zip(self.given, self.others(self.given), strict=True)
             ],
         )
+
+    def in_the_left_half(self) -> list[Case]:
+        """For each clip a case of another shape and colour on its ground that stays in the left
+        half."""
+        suite = Text(size=SIZE)
+        fitting = (
+            case
+            for case in cases(suite, 64 * len(self.asked), seed=12)
+            if suite.scores(case, case.frames()[:, :, : SIZE.width // 2])["all"]
+        )
+        found: dict[int, Case] = {}
+        for case in fitting:
+            for index, asked in enumerate(self.asked):
+                if index not in found and _alike(asked, case) == [False, False, True]:
+                    found[index] = case
+                    break
+            if len(found) == len(self.asked):
+                break
+        return [found[index] for index in range(len(self.asked))]
 
     def prototype(self) -> None:
         def both(i: int) -> Frames:
@@ -698,22 +731,18 @@ def _slots(suite: Text, case: Case, frames: Frames) -> float:
 
 
 def _partners(asked: list[Case]) -> list[int]:
-    """For each clip the next one that has another shape, colour and place; else the next."""
-
-    def slots(case: Case) -> tuple[str, str, str]:
-        (sprite,) = case.scene.sprites
-        return sprite.kind, sprite.colour, case.scene.place
-
+    """For each clip the next one that shares least of shape, colour and ground: nothing, if any."""
     found = []
     for index, case in enumerate(asked):
         later = [(index + step) % len(asked) for step in range(1, len(asked))] or [index]
-        unlike = (
-            other
-            for other in later
-            if not any(a == b for a, b in zip(slots(case), slots(asked[other]), strict=True))
-        )
-        found.append(next(unlike, later[0]))
+        found.append(min(later, key=lambda other, case=case: sum(_alike(case, asked[other]))))
     return found
+
+
+def _alike(case: Case, other: Case) -> list[bool]:
+    """Whether two have one shape, one colour, one ground."""
+    (one,), (two,) = case.scene.sprites, other.scene.sprites
+    return [one.kind == two.kind, one.colour == two.colour, case.scene.place == other.scene.place]
 
 
 def _moving(asked: list[Case]) -> list[int]:

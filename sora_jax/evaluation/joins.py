@@ -210,8 +210,8 @@ def cross_fade(first: Frames, second: Frames, start: int, end: int) -> Frames:
     return np.round(first * (1 - share) + second * share).astype(np.uint8)
 
 
-def frozen(frames: Frames, at: int, count: int) -> Frames:
-    """A clip that stands still from frame `at` on, for `count` frames: a floor."""
+def frozen(frames: Frames, at: int, count: int) -> UInt8[ndarray, "_ height width 3"]:
+    """The frames of a clip before frame `at`, and the last of these `count` times more: a floor."""
     return np.concatenate([frames[:at], frames[at - 1 : at].repeat(count, axis=0)])
 
 
