@@ -4,6 +4,7 @@
     for arm in with without with_again; do
         python experiments/worlds/prompts_table.py runs/mix/$arm --rows "small 17x48x48" \\
             --samples 2000 --out runs/mix/$arm/prompts
+        sora-jax evaluate runs/mix/$arm
     done
 
 All are the transformer of `small.py`, trained as in its first stage but on single sprites alone,

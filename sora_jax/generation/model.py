@@ -137,8 +137,8 @@ class GenerativeModel:
             how = dataclasses.replace(how, guidance=dataclasses.replace(how.guidance, scale=1.0))
         if given and not self.denoiser.knows_given:
             log.warning(
-                "%s was trained without given frames, or with such as a canvas has not: it hardly "
-                "knows what to make of them; train a Denoising with levels=NoiseField()",
+                "%s was not trained with frames that are given as here: it hardly knows what to "
+                "make of them; train a Denoising with levels=NoiseField()",
                 self.source,
             )
         need = needed(
