@@ -149,7 +149,7 @@ def test_every_task_has_its_rows_and_its_sheet(tmp_path: Path, monkeypatch: Any)
     monkeypatch.syspath_prepend(ROOT / "experiments/worlds")
     monkeypatch.setattr(sora_jax, "load", lambda _: untrained(frames=33))
     # Three clips, and one step of sampling, guided so that all that is guided is.
-    few = ("--scenes", "3", "--steps", "1", "--out", str(tmp_path))
+    few = ("--scenes", "3", "--steps", "1", "--jobs", "1", "--out", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["tasks.py", *few])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(ROOT / "experiments/worlds/tasks.py"), run_name="__main__")

@@ -52,18 +52,22 @@ holds of other tasks, by the same model, settings and code, stays on the page.
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
+import multiprocessing
+import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tasks_page
 from PIL import Image
-from rich.progress import track
 
 import sora_jax
 from sora_jax.arrays import Size
@@ -123,6 +127,22 @@ class Tasks:
         self.notes: list[str] = []
         self.sheets: list[str] = []
 
+    def measured(self, name: str) -> dict[str, Any] | None:
+        """What a task has on the page; None of one that fails, which costs no other."""
+        start = time.monotonic()
+        self.rows, self.notes, self.sheets = [], [], []
+        try:
+            getattr(self, name)()
+        except Exception:
+            traceback.print_exc()
+            return None
+        return {
+            "rows": self.rows,
+            "notes": self.notes,
+            "sheets": self.sheets,
+            "seconds": round(time.monotonic() - start),
+        }
+
     def row(
         self,
         task: str,
@@ -145,7 +165,7 @@ class Tasks:
     def each(self, task: str, make: Callable[[int], Frames], *, count: int | None = None) -> Clips:
         """What is made of each clip, or of the first `count`, and a sheet of some."""
         clips = range(len(self.given) if count is None else count)
-        made = [make(index) for index in track(clips, task, transient=True)]
+        made = [make(index) for index in clips]
         shown = made[:SHOWN]
         self.draw(task, shown, self.captions[: len(shown)])
         return made
@@ -273,7 +293,7 @@ class Tasks:
             del sides["frames"]
             made = [
                 self.pipeline.image(case.caption, **sides, **self.of(index)).frames
-                for index, case in enumerate(track(asked, f"image {size}", transient=True))
+                for index, case in enumerate(asked)
             ]
             self.slots(f"image {size}", made, asked)
             captions = [case.caption for case in asked[: 2 * SHOWN]]
@@ -285,7 +305,7 @@ class Tasks:
             asked = cases(Text(size=longer), self.few, seed=11)
             real, moving = [case.frames() for case in asked], _moving(asked)
             animated, extended = [], []
-            for case, clip in track(list(zip(asked, real, strict=True)), str(size), transient=True):
+            for case, clip in zip(asked, real, strict=True):
                 given = clip[: size.frames]
                 made = self.pipeline.animate(given[0], case.caption, **self.of(len(animated)))
                 animated.append(made.frames)
@@ -373,7 +393,7 @@ class Tasks:
                         self.pipeline.extend(
                             true[i][NEW:], case.caption, **how, **self.of(i, seed)
                         ).frames[:NEW]
-                        for i, case in enumerate(track(asked, f"{world} {seed}", transient=True))
+                        for i, case in enumerate(asked)
                     ]
                 )
             self.diverse(world, true, begun_so)
@@ -525,7 +545,7 @@ class Tasks:
         pairs = list(zip(gone, come, strict=True))
         middles = {
             "cut": [joins.hard_cut(*pair, NEW // 2) for pair in pairs],
-            "fade": [joins.cross_fade(*pair, 0, NEW - 1) for pair in pairs],
+            "fade": [joins.cross_fade(*pair, 0, NEW) for pair in pairs],
             "frozen": [clip[-1:].repeat(NEW, 0) for clip in first],
         }
         floors = {
@@ -682,20 +702,18 @@ class Tasks:
     def in_the_left_half(self) -> list[Case]:
         """For each clip a case of another shape and colour on its ground that stays in the left
         half."""
-        suite = Text(size=SIZE)
-        fitting = (
-            case
-            for case in cases(suite, 64 * len(self.asked), seed=12)
-            if suite.scores(case, case.frames()[:, :, : SIZE.width // 2])["all"]
-        )
-        found: dict[int, Case] = {}
-        for case in fitting:
-            for index, asked in enumerate(self.asked):
-                if index not in found and _alike(asked, case) == [False, False, True]:
+        suite, found = Text(size=SIZE), dict[int, Case]()
+        seeds = itertools.count(12)
+        while len(found) < len(self.asked):
+            for case in cases(suite, 256, seed=next(seeds)):
+                fits = (
+                    index
+                    for index, asked in enumerate(self.asked)
+                    if index not in found and _alike(asked, case) == [False, False, True]
+                )
+                half = case.frames()[:, :, : SIZE.width // 2]
+                if (index := next(fits, None)) is not None and suite.scores(case, half)["all"]:
                     found[index] = case
-                    break
-            if len(found) == len(self.asked):
-                break
         return [found[index] for index in range(len(self.asked))]
 
     def prototype(self) -> None:
@@ -783,6 +801,14 @@ TASKS = (
 )
 
 
+LONGEST = ("connect", "backward", "sizes", "prototype")
+MOST = 8
+"""Processes, at most: each takes about a gigabyte."""
+
+_tasks: Tasks
+"""What a process of several measures with."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", nargs="?")
@@ -790,6 +816,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--tasks", nargs="*", choices=TASKS, default=TASKS)
+    parser.add_argument("--jobs", type=int, help="processes; by default one for each CPU core")
     parser.add_argument("--out", default="tasks")
     given = parser.parse_args()
     out = Path(given.out)
@@ -804,32 +831,57 @@ def main() -> None:
         "code": _code(),
     }
     found = tasks_page.earlier(out / "tasks.json", about)
-    tasks = Tasks(pipeline, given.scenes, settings, out)
     failed = False
-    for name in given.tasks:
-        start = time.monotonic()
-        tasks.rows, tasks.notes, tasks.sheets = [], [], []
-        try:
-            getattr(tasks, name)()
-        except Exception:
-            # One that fails costs no other.
-            traceback.print_exc()
+    # Those that take longest begin first.
+    names = sorted(given.tasks, key=lambda name: name not in LONGEST)
+    how = (given.checkpoint, given.scenes, settings, out)
+    for name, measured in _measured_by(given.jobs, names, pipeline, how):
+        if measured is None:
             failed = True
             continue
-        seconds = round(time.monotonic() - start)
-        found[name] = {
-            "rows": tasks.rows,
-            "notes": tasks.notes,
-            "sheets": tasks.sheets,
-            "seconds": seconds,
-        }
+        found[name] = measured
         # The page has them in this order, whichever were made first.
         found = {name: found[name] for name in TASKS if name in found}
-        print(f"{name}: {seconds} s", flush=True)
+        print(f"{name}: {measured['seconds']} s", flush=True)
         (out / "tasks.json").write_text(json.dumps({"about": about, "tasks": found}, indent=1))
         tasks_page.write(out, pipeline.source, about, found)
     print(tasks_page.table(found))
     sys.exit(failed)
+
+
+def _measured_by(
+    jobs: int | None, names: list[str], pipeline: Pipeline, how: tuple[Any, ...]
+) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Each task as it is done, by so many processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    # Memory of other devices is not shared.
+    jobs = jobs or (min(cores, MOST) if jax.default_backend() == "cpu" else 1)
+    if jobs == 1:
+        tasks = Tasks(pipeline, *how[1:])
+        yield from ((name, tasks.measured(name)) for name in names)
+        return
+    context = multiprocessing.get_context("spawn")
+    begun = context.Value("i", 0)
+    with ProcessPoolExecutor(jobs, context, _begin, (begun, *how)) as pool:
+        waiting = {pool.submit(_measured, name): name for name in names}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+
+
+def _begin(begun: Any, checkpoint: str | None, *how: Any) -> None:
+    """Begins a process that measures tasks, on a core of its own: on the same ones they would wait
+    for each other."""
+    if hasattr(os, "sched_setaffinity"):
+        with begun.get_lock():
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {cores[begun.value % len(cores)]})
+            begun.value += 1
+    global _tasks
+    _tasks = Tasks(sora_jax.load(checkpoint), *how)
+
+
+def _measured(name: str) -> dict[str, Any] | None:
+    return _tasks.measured(name)
 
 
 def _code() -> str:

@@ -51,5 +51,5 @@ def write(out: Path, source: str, about: dict[str, Any], found: dict[str, Any]) 
     each = ", ".join(f"{name} {seconds}" for name, seconds in spent.items())
     (out / "tasks.md").write_text(
         f"# The tasks of {source}\n\n{ABOUT.format(**about)}\n"
-        f"Seconds: {each}; {sum(spent.values())} in all.\n\n{table(found)}\n{sheets}\n"
+        f"Seconds of a process: {each}; {sum(spent.values())} in all.\n\n{table(found)}\n{sheets}\n"
     )

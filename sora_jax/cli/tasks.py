@@ -185,10 +185,10 @@ def retake(
         video: the file.
         prompt: what it is to show.
         span: the first frame of that part, and the one after its last, from 0 on and at the rate of
-            the model, which may not be that of the file. Enlarged to whole latents. With a box
+            the model, which may not be that of the file. Enlarged to whole tokens. With a box
             alone, all frames.
         box: its top, left, bottom and right in pixels, after the file is fitted into --height and
-            --width. Enlarged to whole latents. With a span alone, whole pictures.
+            --width. Enlarged to whole tokens. With a span alone, whole pictures.
     """
     from sora_jax.generation.part import check_part
 

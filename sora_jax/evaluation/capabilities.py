@@ -67,13 +67,13 @@ def measure(
                     was stopped goes on from there, and one by other measures samples nothing anew.
                     Remove it where the code that samples has changed.
 
-    Raises ValueError for less than two samples, a seed below 0, fewer frames than a suite needs, a
-    folder that cannot be made, and a model of clips at another rate than FPS.
+    Raises ValueError for less than two samples, a seed below 0 or beyond 32 bits, fewer frames than
+    a suite needs, a folder that cannot be made, and a model of clips at another rate than FPS.
     """
     if samples < 2:
         raise ValueError(f"samples is {samples}; at least two clips must be asked for")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; give 0 or more")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; give a number from 0 to 2^32 - 1")
     if size is not None and min(size) < 1:
         raise ValueError(f"size is {size}; frames, height and width start at 1")
     if pipeline is not None and pipeline.fps != FPS:

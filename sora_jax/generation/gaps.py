@@ -29,7 +29,7 @@ from sora_jax.generation.settings import GUIDANCE, Sampling, key_of
 log = logging.getLogger("sora_jax")
 
 EDITED = 2**30
-"""What is folded into the key of a seed for noise on a canvas that holds a whole clip."""
+"""What is folded into the key of a seed for the noise of a canvas."""
 
 BETWEEN = dataclasses.replace(GUIDANCE, given=1.5)
 """Guidance of what lies between given frames, which it must follow closely on both sides."""
@@ -57,7 +57,7 @@ class Gaps(GenerativeModel):
         noise   what to begin with; by default that of the seed.
         closed  the latents close to a ring, which the window must hold.
         """
-        # Not the noise of `generate`: what was made of it would be made again, where it is edited.
+        # Not that of `generate`: what is edited may have been made of it, and would be again.
         keys, window = fold(key_of(how.seed)[None], EDITED), self.window
         if window is None or canvas.reference.shape[1] <= window:
             with self.ticking(1, how) as tick:

@@ -125,12 +125,9 @@ class GenerativeModel:
                 f"size {size} in batches of {batch} is impossible; all of these start at 1"
             )
         if not given:
-            if how.guidance.given != 1 or how.given_noise:
-                log.warning(
-                    "no latents are given, so that guidance of them (%g) and noise on them (%g) "
-                    "do nothing",
-                    *(how.guidance.given, how.given_noise),
-                )
+            asked = {"guidance given": how.guidance.given - 1, "given_noise": how.given_noise}
+            if idle := [name for name, value in asked.items() if value]:
+                log.warning("%s: does nothing, as all is made anew", " and ".join(idle))
             guidance = dataclasses.replace(how.guidance, given=1.0)
             how = dataclasses.replace(how, guidance=guidance, given_noise=0.0)
         if all(prompt == how.negative for prompt in prompts):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TypedDict
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from sora_jax.arrays import Key
 from sora_jax.diffusion.guidance import Guidance
 from sora_jax.diffusion.samplers import Euler, Sampler
+
+log = logging.getLogger("sora_jax")
 
 GUIDANCE = Guidance(scale=3.0)
 """What a task guides by, unless it has its own or is told otherwise."""
@@ -29,7 +34,9 @@ class Settings(TypedDict, total=False):
               interval of times, a rescaling, and a scale for what is given. None, the default, is
               the task's own: 3, and for `loop` and `connect` 1.5 for what is given besides, which
               they keep where a number is given. Without a prompt there is nothing to follow.
-    seed      the same seed gives the same clip; an integer of 64 bits with a sign. 0.
+    seed      the same seed gives the same clip; an integer of 64 bits with a sign. 0. Tasks that
+              begin with a clip have another noise than `generate`, but the same as one another:
+              what one of them made is changed more freely with another seed.
     negative  what to be guided away from.
     given_noise
               the diffusion time at which the model is shown what is given; a little, such as
@@ -62,27 +69,32 @@ def spread(
     from the first to the last, with levels between.
 
     Of no more moments than latent frames none is lost between two of these: those no farther from
-    it than half of the way to the next have its level. Raises ValueError where of more moments the
-    highest or the lowest lies between.
+    it than half of the way to the next have its level. Of more, some are: what is left is logged
+    where it is off by more than a tenth. Raises ValueError where the highest or the lowest is lost
+    (by more than a twentieth), and where nothing above 0 is left.
     """
     moments, places = np.linspace(0, 1, len(levels)), np.linspace(0, 1, count)
     spaced = np.interp(places, moments, levels)
     if len(levels) <= count:
         near = np.abs(places[:, None] - moments) <= (0.5 + 1e-6) / max(count - 1, 0.5)
         spaced = np.where(near.any(1), np.where(near, levels, 0).max(1), spaced)
-    elif spaced.max() < levels.max() - _LOST or spaced.min() > levels.min() + _LOST:
+        return spaced[:, None, None]
+    lowest, highest = spaced.min() - _LOST, spaced.max() + _LOST
+    if not lowest <= levels.min() <= levels.max() <= highest or levels.any() > spaced.any():
         raise ValueError(
             f"strength={levels.tolist()}: {count} latents would have {spaced.round(2).tolist()}, "
             f"without the highest or the lowest; give {count} numbers or fewer, or more frames"
         )
+    if np.abs(np.interp(moments, places, spaced) - levels).max() > 2 * _LOST:
+        log.warning("strength: the %d latents have %s", count, spaced.round(2).tolist())
     return spaced[:, None, None]
 
 
 def key_of(seed: int) -> Key:
     """Returns the key of a seed of 64 bits, another one for each."""
-    # Of an integer JAX takes the lower half alone, unless it is told to work in 64 bits.
-    key, upper = jax.random.key(seed & 0xFFFFFFFF), seed >> 32 & 0xFFFFFFFF
-    return jax.random.fold_in(key, upper) if upper else key
+    # The key that `jax.random.key` has where JAX works in 64 bits; else it takes the lower half.
+    halves = jnp.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], jnp.uint32)
+    return jax.random.wrap_key_data(halves, impl="threefry2x32")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +125,7 @@ class Sampling:
         impossible values."""
         if not 0 <= given_noise <= 1:
             raise ValueError(f"given_noise={given_noise}: give a diffusion time in 0..1")
-        if not -(2**63) <= seed < 2**63:
+        if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
             raise ValueError(f"seed={seed}: give an integer from -2^63 to 2^63 - 1")
         if steps is not None and sampler is not None:
             raise ValueError(f"steps={steps} beside a sampler, which has its own: give one of them")
@@ -124,7 +136,7 @@ class Sampling:
         return cls(
             sampler=sampler or Euler(steps=50 if steps is None else steps),
             guidance=guidance,
-            seed=seed,
+            seed=int(seed),
             negative=negative,
             given_noise=given_noise,
             progress=progress,

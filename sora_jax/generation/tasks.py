@@ -205,6 +205,7 @@ class Tasks(Gaps):
         # How both clips go on is made hop by hop; what the model leads over it must see at once.
         most = self.most_between(given) if levels.any() else None
         gap = self.whole(frames, "what connects them", most=most)
+        level = spread(levels, gap // step)
         size = Size(len(a) + gap + len(b), *a.shape[1:3])
         encodes = len(a) + len(b) + self.standstill
         fades = bool(levels.min() < 1)
@@ -219,7 +220,6 @@ class Tasks(Gaps):
             back = codec.decode(latent)[0][early:]
             faded = _faded(onward[:gap, : size.height, : size.width], back[:gap])
             over = codec.encode_ending(np.concatenate([a, faded]))[0][:, -gap // step :]
-        level = spread(levels, gap // step)
         bridge = self.bridge(
             before, after, prompt, gap // step, how, begins=True, over=over, level=level
         )
@@ -257,14 +257,15 @@ class Tasks(Gaps):
         old = read_frames(video, fps=self.fps, height=height, width=width)
         size = Size(*old.shape[:3])
         part = Part.of(size, span, box)
-        codec, how = self._ready(prompt, size, how, encodes=len(old))
         grid, patch = self.vae.latent_size(size), Size(*self.denoiser.model.patch)
         places = part.places(self.vae.factor, patch)
+        asked = np.zeros(grid, bool)
+        asked[places] = True
+        given = not asked.all() or self.in_parts(grid.frames)
+        codec, how = self._ready(prompt, size, how, given=given, encodes=len(old))
         whole = Part.of_places(places, self.vae.factor, size)
         if whole != part:
             log.warning("made anew, in whole tokens: frames %d to %d, %s", *whole.span, whole.box)
-        asked = np.zeros(grid, bool)
-        asked[places] = True
         latent = codec.encode(self._without(old, asked))
         canvas = blank_like(latent, latent.shape[1]).put(latent, at=0, level=asked.astype(float))
         made = self.sampled(canvas, prompt, how)
@@ -307,5 +308,9 @@ def _cut(made: np.ndarray, start: int, count: int, like: np.ndarray) -> np.ndarr
 def _faded(first: Frames, second: Frames) -> Frames:
     """From one clip to another, pixel by pixel; the second may be larger at its lower right."""
     count, height, width = first.shape[:3]
-    share = np.linspace(0, 1, count + 2)[1:-1, None, None, None]
-    return np.rint((1 - share) * first + share * second[:, :height, :width]).astype(np.uint8)
+    faded = np.empty_like(first)
+    # One by one: as real numbers all of them would take eight times as much memory.
+    for index, share in enumerate(np.linspace(0, 1, count + 2)[1:-1]):
+        mixed = (1 - share) * first[index] + share * second[index, :height, :width]
+        faded[index] = np.rint(mixed)
+    return faded

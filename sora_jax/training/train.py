@@ -79,6 +79,8 @@ class Train:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
         if not self.name or "/" in self.name:
             raise ValueError(f"name is {self.name!r}; it must be usable as a folder's name")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; it must lie in 0..2^32 - 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in [0, 1)")
 

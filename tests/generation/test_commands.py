@@ -58,7 +58,7 @@ def test_each_task_is_a_command(caplog: Any) -> None:
         assert read_clip("animated.mp4").shape == (5, 16, 24, 3)
     cli.main(["loop", "--prompt", "red", "--frames", "8", *sides, "--out", "loop.gif", *few])
     assert read_clip("loop.gif").shape == (8, 16, 24, 3)
-    assert "do nothing" not in caplog.text
+    assert "does nothing" not in caplog.text
     backward = ("--direction", "backward", "--frames", "4", "--count", "2")
     cli.main(["extend", "clip.mp4", *backward, "--out", "begun.mp4", *few])
     one, two = (read_clip(f"begun_{number}.mp4") for number in (0, 1))

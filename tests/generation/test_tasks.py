@@ -442,11 +442,14 @@ def test_each_seed_of_64_bits_makes_another_clip():
 def test_settings_of_what_is_given_where_nothing_is_are_told(told):
     settings: dict[str, Any] = FAST | {"guidance": Guidance(scale=2.0, given=2.0)}
     made = untrained().edit(clip(5), "red", given_noise=0.1, **settings)
-    assert "guidance of them (2) and noise on them (0.1) do nothing" in told.text
+    assert "guidance given and given_noise: does nothing, as all is made anew" in told.text
     assert made.metadata["given_noise"] == "0.0" and "given=1.0" in made.metadata["guidance"]
     told.clear()
     untrained().loop(prompt="red", frames=4, height=16, width=16, **FAST)
-    assert "do nothing" not in told.text
+    untrained().edit(clip(5), "red", **FAST)
+    assert "does nothing" not in told.text
+    untrained().retake(clip(5), "red", span=(0, 5), given_noise=0.1, **FAST)
+    assert "given_noise: does nothing" in told.text
 
 
 def test_clips_are_connected_by_more_than_the_model_sees_at_once():
@@ -507,9 +510,17 @@ def test_no_moment_of_a_strength_is_lost_between_two_latents(count: int, levels:
     assert spread(np.float32([1, 0, 1]), count).ravel().tolist() == [1 - each for each in levels]
 
 
+def test_strengths_that_are_lost_on_the_way_are_told(told):
+    assert spread(np.float32([0, 1, 0, 0, 0, 0, 1]), 3).ravel().tolist() == [0, 0, 1]
+    assert "strength: the 3 latents have [0.0, 0.0, 1.0]" in told.text
+    told.clear()
+    spread(np.linspace(0, 1, 17) ** 2, 5)
+    assert not told.text
+
+
 def test_a_strength_for_each_frame_is_that_of_the_frames_where_latents_end():
     assert spread(np.linspace(0, 1, 17), 5).ravel().tolist() == [0, 0.25, 0.5, 0.75, 1]
-    for lost in ([0, 1, 0], [0.2, 1, 0.2], [1, 0.5, 1]):
+    for lost in ([0, 1, 0], [0.2, 1, 0.2], [1, 0.5, 1], [0, 0.04, 0]):
         with pytest.raises(ValueError, match=r"2 latents would have .* give 2 numbers or fewer"):
             spread(np.float32(lost), 2)
     assert not spread(np.zeros(3), 2).any()
