@@ -32,6 +32,7 @@ from jax.experimental import multihost_utils
 
 from sora_jax import config
 from sora_jax.arrays import Batch
+from sora_jax.files import is_remote
 
 log = logging.getLogger("sora_jax")
 
@@ -45,7 +46,7 @@ class CheckpointError(Exception):
 def located(folder: epath.PathLike) -> epath.Path:
     """Returns a folder's full path, which orbax needs; gs:// paths are so already."""
     path = epath.Path(folder).expanduser()
-    return path if "://" in str(path) else path.absolute()
+    return path if is_remote(path) else path.absolute()
 
 
 def _forget_listing(folder: epath.Path) -> None:

@@ -29,6 +29,7 @@ from sora_jax.data.worlds.simulators.crafter import Crafter
 from sora_jax.data.worlds.simulators.miniworld import MiniWorld
 from sora_jax.data.worlds.simulators.vizdoom import ViZDoom
 from sora_jax.data.worlds.source import Worlds
+from sora_jax.files import is_remote
 from sora_jax.models import accounting
 from sora_jax.objectives.autoencoding import Autoencoding
 from sora_jax.objectives.denoising import Denoising
@@ -54,7 +55,7 @@ def source_of(what: str) -> Source:
         return Worlds()
     if what in SIMULATORS:
         return SIMULATORS[what]
-    if "://" in what or epath.Path(what).expanduser().exists():
+    if is_remote(what) or epath.Path(what).expanduser().exists():
         return Folder(path=what)
     if "/" in what and not what.split("/")[0].isidentifier():
         raise ValueError(f"{what}: there is no such folder, and it is no tensorflow-datasets name")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whenever the process that writes them is killed."""
+"""Where files lie, and files that appear whole or not at all, whenever their writer is killed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from pathlib import Path
 from etils import epath
 
 
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether it lies elsewhere, as on gs://."""
+    return "://" in os.fspath(path)
+
+
 @contextlib.contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
     """Where to write what is to appear at `path`, local or gs://, when it is complete."""
-    if "://" in os.fspath(path):
+    if is_remote(path):
         # An object in a bucket appears when its upload is complete.
         yield epath.Path(path)
         return

@@ -11,11 +11,7 @@ from pathlib import Path
 from etils import epath
 
 from sora_jax.data.plan import PlanError
-
-
-def is_remote(path: epath.Path) -> bool:
-    """Whether it lies elsewhere, as on gs://."""
-    return "://" in str(path)
+from sora_jax.files import is_remote
 
 
 def local_copies(files: Mapping[epath.Path, str]) -> tuple[str, ...]:

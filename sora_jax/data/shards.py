@@ -32,10 +32,10 @@ from numpy import ndarray
 from sora_jax.arrays import ALL_ROWS, Share, Size
 from sora_jax.data.assembly import Loaded
 from sora_jax.data.buckets import Bucket, Grid
-from sora_jax.data.copies import is_remote, local_copies
+from sora_jax.data.copies import local_copies
 from sora_jax.data.datasets import Caption, Record
 from sora_jax.data.plan import Plan, PlanError, PlannedRow
-from sora_jax.files import write_whole
+from sora_jax.files import is_remote, write_whole
 
 log = logging.getLogger("sora_jax")
 

@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from sora_jax.files import is_remote
 from sora_jax.training.protocols import Loaded
 
 log = logging.getLogger("sora_jax")
@@ -122,7 +123,7 @@ class Writer:
     def __init__(self, folder: epath.Path, *, start: int):
         self._path = folder / LINES
         self._lines = [line for line in read_lines(folder) if line["step"] <= start]
-        self._remote = "://" in str(folder)
+        self._remote = is_remote(folder)
         self._unwritten = True
         self.flush()
         self._board: Any = _Nowhere()

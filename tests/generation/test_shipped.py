@@ -55,7 +55,7 @@ def test_what_the_readme_shows_was_asked_for_in_words_that_it_knows() -> None:
 @pytest.mark.parametrize(
     ("samples", "steps", "least"),
     [
-        (4, 6, {"colour": 0.75, "motion": 0.75, "place": 0.75}),
+        (4, 6, {"colour": 0.8, "motion": 0.8, "place": 0.8}),
         pytest.param(
             24,
             20,

@@ -317,16 +317,19 @@ def test_no_token_of_a_retake_is_partly_given(monkeypatch):
 
 @pytest.mark.parametrize("task", ["edit", "retake"])
 def test_what_is_edited_is_not_made_of_the_noise_that_made_it(task: str, monkeypatch):
-    noises, mix = [], model.start_noise
-    monkeypatch.setattr(
-        model, "start_noise", lambda *args: noises.append(np.asarray(mix(*args))) or mix(*args)
-    )
+    noises, drawn = [], model.start_noise
+
+    def noted(*args: Any) -> Any:
+        noises.append(drawn(*args))
+        return noises[-1]
+
+    monkeypatch.setattr(model, "start_noise", noted)
     canvas = Canvas.blank(Size(2, 2, 3), 8)
     how = Sampling.of(**FAST, seed=3)
     untrained().sample(canvas, ["red"], how, keys=key_of(3)[None])
     old, part = clip(5), {"strength": 1.0} if task == "edit" else {"span": (1, 5)}
     getattr(untrained(), task)(old, "red", seed=3, **part, **FAST)
-    one, other = noises
+    one, other = map(np.asarray, noises)
     assert one.shape == other.shape and abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.3
 
 
@@ -523,4 +526,6 @@ def test_a_strength_for_each_frame_is_that_of_the_frames_where_latents_end():
     for lost in ([0, 1, 0], [0.2, 1, 0.2], [1, 0.5, 1], [0, 0.04, 0]):
         with pytest.raises(ValueError, match=r"2 latents would have .* give 2 numbers or fewer"):
             spread(np.float32(lost), 2)
+    with pytest.raises(ValueError, match="give 1 numbers or fewer"):
+        spread(np.float32([0, 1, 0]), 1)
     assert not spread(np.zeros(3), 2).any()

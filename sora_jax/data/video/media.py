@@ -12,6 +12,7 @@ from typing import IO
 from etils import epath
 
 from sora_jax.data.video.timing import Rate, frames_at_rate
+from sora_jax.files import is_remote
 
 Media = str | os.PathLike[str] | bytes
 """A path, local or gs://, or the bytes of a file."""
@@ -79,7 +80,7 @@ def named(media: Media) -> str:
 
 def is_local(media: Media) -> bool:
     """Whether the file can be opened by the operating system."""
-    return not isinstance(media, bytes) and "://" not in os.fspath(media)
+    return not isinstance(media, bytes) and not is_remote(media)
 
 
 @contextlib.contextmanager
