@@ -40,6 +40,9 @@ TASKS: dict[str, Callable[[Any, Any, str], Any]] = {
     "loop of a prompt": lambda pipeline, clip, folder: pipeline.loop(prompt=PROMPT),
     "edit": lambda pipeline, clip, folder: pipeline.edit(clip, PROMPT),
     "connect": lambda pipeline, clip, folder: pipeline.connect(clip, clip, prompt=PROMPT),
+    "connect by 480 frames": lambda pipeline, clip, folder: pipeline.connect(
+        clip, clip, prompt=PROMPT, **LONG
+    ),
     "retake": lambda pipeline, clip, folder: pipeline.retake(clip, PROMPT, span=(5, 9)),
     "refine to 128 x 128": lambda pipeline, clip, folder: pipeline.refine(
         clip, PROMPT, height=128, width=128
